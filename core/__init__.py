@@ -1,0 +1,1 @@
+"""The leaf room: errors, values, the encoder contract, decoding and hashing. Imports no other."""

@@ -1,0 +1,98 @@
+"""The encoder contract: what any dual encoder offers to indexing and search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    Float32 = NDArray[np.float32]
+    UInt8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbeddings:
+    """Text vectors, and which of the texts were longer than the encoder reads.
+
+    `vectors` is float32 (n, dim), unit length; `cut` is bool (n,).
+    """
+
+    vectors: Float32
+    cut: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """score = 1 / (1 + exp(-(slope * similarity + intercept)))."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What a library records of an encoder; `source` (a name or a folder) loads it again."""
+
+    name: str
+    source: str
+    fingerprint: str
+    dim: int
+    runtime: str
+    precision: str
+
+
+@runtime_checkable
+class DualEncoder(Protocol):
+    """One image tower and one text tower into one joint space, with its preprocessing.
+
+    An embedding never depends on what else is in its batch, nor on padding: alone against in
+    a batch, the cosine is at least 0.9999.
+    """
+
+    @property
+    def info(self) -> EncoderInfo:
+        """Name, fingerprint, dimension, runtime and precision."""
+
+    @property
+    def name(self) -> str:
+        """The name that people use for it, such as `builtin`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the joint space: vectors of different fingerprints are never compared."""
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the joint space."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels; what decoding should aim for."""
+
+    def preprocess(self, image: Image.Image) -> UInt8:
+        """Turn an upright RGB picture into uint8 (S, S, 3). Runs in decode threads."""
+
+    def embed_images(self, batch: UInt8) -> Float32:
+        """Embed uint8 (n, S, S, 3) into float32 (n, dim), unit length."""
+
+    def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:
+        """Embed texts into float32 (n, dim), unit length; says which were cut."""
+
+    def calibration(self, query: str, target: str) -> Logistic:
+        """The logistic from cosine to score for a pair of kinds (`image`, `text`)."""
+
+
+@runtime_checkable
+class RegionEncoder(Protocol):
+    """Optional: the towers' parts before pooling, for reranking and explanation."""
+
+    def regions(self, batch: UInt8) -> Float32:
+        """Region features of uint8 (n, S, S, 3): float32 (n, R, C), row-major over the picture."""
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
+        """Token features float32 (n, T, C) and their mask, bool (n, T)."""
