@@ -1,0 +1,427 @@
+"""Writing the catalog: one writer, short transactions, each leaving a complete library."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from xsearch.core.encoder import EncoderInfo
+from xsearch.core.errors import LibraryReadOnlyError
+from xsearch.core.paths import from_stored, to_stored
+from xsearch.indexer import schema, sqlite
+from xsearch.indexer.reader import CATALOG, EncoderRow, check_fingerprint
+from xsearch.indexer.tables import (
+    captions,
+    encoders,
+    files,
+    items,
+    library,
+    roots,
+    runs,
+)
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RootRow:
+    """A root: a folder (`name` is '') or one file in a folder."""
+
+    id: int
+    path: Path
+    name: str
+    exclude_dirs: tuple[str, ...]
+    include_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What the catalog knows of a file; compared with what its folder lists."""
+
+    id: int
+    name: str
+    role: str
+    size: int
+    mtime_ns: int
+    racy: bool
+    content_hash: bytes | None
+    item_id: int | None
+    state: str
+    error_code: str | None
+    error: str | None
+    gone: bool
+
+
+def now() -> datetime:
+    """The time now, as the catalog stores it: UTC, naive."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class Catalog:
+    """The catalog of one library, opened for writing; the caller holds the writer's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CATALOG
+        self._engine = sqlite.create_engine(self.path)
+        try:
+            self._connection = self._engine.connect()
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close the connection; SQLite then folds its log into the catalog."""
+        self._connection.close()
+        self._engine.dispose()
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """All or nothing; readers are told by a new revision.
+
+        Raises:
+            StorageError, LibraryReadOnlyError: the disk refused; nothing was changed.
+        """
+        try:
+            with self._connection.begin():
+                yield self._connection
+                self._connection.execute(library.update().values(revision=library.c.revision + 1))
+        except sa.exc.DBAPIError as error:
+            raise self._explained(error) from error
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Several reads without leaving a transaction open behind them."""
+        with self._connection.begin():
+            yield self._connection
+
+    def _explained(self, error: sa.exc.DBAPIError) -> Exception:
+        cause: Exception = error.orig if isinstance(error.orig, Exception) else error
+        if "readonly" in str(cause):
+            return LibraryReadOnlyError(
+                f"{self.path.parent}: cannot be written to. It can still be searched; copy the "
+                "library's folder elsewhere to change it."
+            )
+        explained = sqlite.explain(cause, self.path)
+        return error if explained is cause else explained
+
+    # Encoders
+
+    def use_encoder(self, info: EncoderInfo) -> EncoderRow:
+        """The library's encoder; the first one used becomes it.
+
+        Raises:
+            EncoderMismatchError: the library holds vectors of another.
+        """
+        current = self.encoder()
+        if current is None:
+            with self.transaction() as connection:
+                values = {
+                    "name": info.name,
+                    "source": to_stored(info.source),
+                    "fingerprint": info.fingerprint,
+                    "dim": info.dim,
+                    "runtime": info.runtime,
+                    "precision": info.precision,
+                    "generation": 1,
+                    "rows": 0,
+                    "created_at": now(),
+                }
+                id_ = _inserted(connection, encoders.insert().values(values))
+                connection.execute(library.update().values(encoder_id=id_))
+            current = self.encoder()
+            assert current is not None
+        check_fingerprint(current, info, self.path.parent)
+        return current
+
+    def encoder(self) -> EncoderRow | None:
+        """The library's encoder as last committed."""
+        query = sa.select(
+            encoders.c.id,
+            encoders.c.name,
+            encoders.c.source,
+            encoders.c.fingerprint,
+            encoders.c.dim,
+            encoders.c.runtime,
+            encoders.c.precision,
+            encoders.c.generation,
+            encoders.c.rows,
+        ).join(library, library.c.encoder_id == encoders.c.id)
+        with self.reading() as connection:
+            row = connection.execute(query).one_or_none()
+        return EncoderRow(*row) if row else None
+
+    # Runs
+
+    def start_run(self, command: str, version: str) -> int:
+        """Record that a run began; an earlier one that never ended was interrupted."""
+        with self.transaction() as connection:
+            connection.execute(
+                runs.update().where(runs.c.state == "running").values(state="interrupted")
+            )
+            values = {
+                "command": command,
+                "version": version,
+                "started_at": now(),
+                "state": "running",
+            }
+            return _inserted(connection, runs.insert().values(values))
+
+    def finish_run(self, run: int, state: str, report: dict[str, Any]) -> None:
+        """Record how a run ended: `done`, `interrupted` or `failed`."""
+        with self.transaction() as connection:
+            connection.execute(
+                runs.update()
+                .where(runs.c.id == run)
+                .values(state=state, finished_at=now(), report=report)
+            )
+
+    # Roots
+
+    def roots(self) -> list[RootRow]:
+        """All roots, those nearer to the file system's top first."""
+        query = sa.select(
+            roots.c.id, roots.c.path, roots.c.name, roots.c.exclude_dirs, roots.c.include_hidden
+        )
+        with self.reading() as connection:
+            found = [
+                RootRow(id_, Path(from_stored(path)), from_stored(name), tuple(dirs), hidden)
+                for id_, path, name, dirs, hidden in connection.execute(query)
+            ]
+        return sorted(found, key=lambda root: (len(root.path.parts), str(root.path), root.name))
+
+    def add_root(
+        self,
+        path: Path,
+        name: str,
+        exclude_dirs: Sequence[str],
+        include_hidden: bool,
+        absorbed: Iterable[RootRow] = (),
+    ) -> RootRow:
+        """Add a root; the files of `absorbed` roots, which lie inside it, become its own."""
+        with self.transaction() as connection:
+            values = {
+                "path": to_stored(str(path)),
+                "name": to_stored(name),
+                "exclude_dirs": list(exclude_dirs),
+                "include_hidden": include_hidden,
+                "added_at": now(),
+            }
+            id_ = _inserted(connection, roots.insert().values(values))
+            for inner in absorbed:
+                prefix = to_stored(inner.path.relative_to(path).as_posix())
+                prefix = "" if prefix == "." else prefix
+                joined = (
+                    files.c.folder
+                    if not prefix
+                    else sa.case(
+                        (files.c.folder == "", prefix),
+                        else_=sa.literal(prefix + "/") + files.c.folder,
+                    )
+                )
+                connection.execute(
+                    files.update()
+                    .where(files.c.root_id == inner.id)
+                    .values(root_id=id_, folder=joined)
+                )
+                connection.execute(roots.delete().where(roots.c.id == inner.id))
+        return RootRow(id_, path, name, tuple(exclude_dirs), include_hidden)
+
+    def relocate_root(self, root: RootRow, path: Path) -> None:
+        """A root that now lies elsewhere: one row changes."""
+        with self.transaction() as connection:
+            connection.execute(
+                roots.update().where(roots.c.id == root.id).values(path=to_stored(str(path)))
+            )
+
+    def set_rules(self, root: RootRow, exclude_dirs: Sequence[str], include_hidden: bool) -> None:
+        """Remember what scans of a root leave out."""
+        with self.transaction() as connection:
+            connection.execute(
+                roots.update()
+                .where(roots.c.id == root.id)
+                .values(exclude_dirs=list(exclude_dirs), include_hidden=include_hidden)
+            )
+
+    def mark_scanned(self, ids: Iterable[int]) -> None:
+        """Remember when roots were last scanned to the end."""
+        with self.transaction() as connection:
+            connection.execute(
+                roots.update().where(roots.c.id.in_(list(ids))).values(scanned_at=now())
+            )
+
+    # Files
+
+    def folder_files(self, root: int, folder: str) -> dict[str, FileRow]:
+        """The files that the catalog knows in one folder, by name."""
+        query = sa.select(
+            files.c.id,
+            files.c.name,
+            files.c.role,
+            files.c.size,
+            files.c.mtime_ns,
+            files.c.racy,
+            files.c.content_hash,
+            files.c.item_id,
+            files.c.state,
+            files.c.error_code,
+            files.c.error,
+            files.c.missing_since.is_not(None),
+        ).where(files.c.root_id == root, files.c.folder == to_stored(folder))
+        with self.reading() as connection:
+            found = {}
+            for id_, name, *rest in connection.execute(query):
+                name = from_stored(name)
+                found[name] = FileRow(id_, name, *rest)
+            return found
+
+    def folders(self, root: int, start: str) -> list[str]:
+        """The folders with files that are not gone, at or below `start`."""
+        query = sa.select(files.c.folder).where(
+            files.c.root_id == root, files.c.missing_since.is_(None)
+        )
+        if start:
+            stored = to_stored(start)
+            query = query.where(
+                sa.or_(
+                    files.c.folder == stored,
+                    files.c.folder.startswith(stored + "/", autoescape=True),
+                )
+            )
+        with self.reading() as connection:
+            return [from_stored(folder) for (folder,) in connection.execute(query.distinct())]
+
+    def sample_files(self, root: int, count: int) -> list[tuple[str, int, int]]:
+        """Some files of a root: path from the root, size in bytes, mtime in nanoseconds."""
+        query = (
+            sa.select(files.c.folder, files.c.name, files.c.size, files.c.mtime_ns)
+            .where(files.c.root_id == root, files.c.missing_since.is_(None))
+            # Spread over the root, yet the same whenever it is asked again.
+            .order_by((files.c.id * 7919) % 10007, files.c.id)
+            .limit(count)
+        )
+        with self.reading() as connection:
+            return [
+                (from_stored(f"{folder}/{name}" if folder else name), size, mtime)
+                for folder, name, size, mtime in connection.execute(query)
+            ]
+
+    def count_files(self, root: int) -> int:
+        """How many pictures and text files of a root are not gone."""
+        query = sa.select(sa.func.count()).where(
+            files.c.root_id == root, files.c.missing_since.is_(None), files.c.role != "sidecar"
+        )
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def mark_gone(self, ids: Sequence[int]) -> tuple[int, int]:
+        """Mark files as gone; returns how many pictures and text files, and how many texts."""
+        gone = texts = 0
+        for start in range(0, len(ids), _CHUNK):
+            part = ids[start : start + _CHUNK]
+            with self.transaction() as connection:
+                rows = connection.execute(
+                    sa.select(files.c.item_id, files.c.role).where(files.c.id.in_(part))
+                ).all()
+                gone += sum(role != "sidecar" for _, role in rows)
+                connection.execute(
+                    files.update().where(files.c.id.in_(part)).values(missing_since=now())
+                )
+                touched = {item for item, _ in rows if item is not None}
+                touched |= _texts_of_files(connection, part)
+                texts += refresh_liveness(connection, touched).texts_deleted
+        return gone, texts
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """How many text items a change brought back or took away."""
+
+    texts_revived: int
+    texts_deleted: int
+
+
+def refresh_liveness(connection: sa.Connection, touched: set[int]) -> Liveness:
+    """Mark items that no file holds any more as deleted, and those that one holds again as not.
+
+    A picture lives while one of its files does; its own texts live while it does; a line or a
+    row of a text file lives while that file does.
+    """
+    if not touched:
+        return Liveness(0, 0)
+    texts = set(touched)
+    for part in _parts(sorted(touched)):
+        texts |= set(
+            connection.scalars(sa.select(captions.c.item_id).where(captions.c.image_id.in_(part)))
+        )
+    picture = sa.exists().where(
+        files.c.item_id == items.c.id, files.c.missing_since.is_(None), files.c.state == "ok"
+    )
+    owner = items.alias("owner")
+    place = (
+        sa.select(sa.literal(1))
+        .select_from(
+            captions.outerjoin(files, files.c.id == captions.c.file_id).outerjoin(
+                owner, owner.c.id == captions.c.image_id
+            )
+        )
+        .where(
+            captions.c.item_id == items.c.id,
+            files.c.missing_since.is_(None),
+            sa.or_(
+                captions.c.source.in_(("line", "row")),
+                sa.and_(owner.c.id.is_not(None), owner.c.deleted_at.is_(None)),
+            ),
+        )
+    )
+    _set_deleted(connection, sorted(touched), "image", picture)
+    return _set_deleted(connection, sorted(texts), "text", sa.exists(place))
+
+
+def _set_deleted(
+    connection: sa.Connection, ids: list[int], kind: str, alive: sa.Exists
+) -> Liveness:
+    revived = deleted = 0
+    for part in _parts(ids):
+        chosen = items.update().where(items.c.id.in_(part), items.c.kind == kind)
+        revived += connection.execute(
+            chosen.where(items.c.deleted_at.is_not(None), alive).values(deleted_at=None)
+        ).rowcount
+        deleted += connection.execute(
+            chosen.where(items.c.deleted_at.is_(None), ~alive).values(deleted_at=now())
+        ).rowcount
+    return Liveness(revived, deleted)
+
+
+def _texts_of_files(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
+    return set(connection.scalars(sa.select(captions.c.item_id).where(captions.c.file_id.in_(ids))))
+
+
+def _inserted(connection: sa.Connection, statement: sa.Insert) -> int:
+    key = connection.execute(statement).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _parts(ids: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(ids), _CHUNK):
+        yield ids[start : start + _CHUNK]
+
+
+def create(folder: Path) -> None:
+    """Make an empty library in a folder, or bring an older one up to date, under the lock."""
+    (folder / "vectors").mkdir(parents=True, exist_ok=True)
+    schema.migrate(folder / CATALOG)
+    with Catalog(folder) as catalog, catalog.reading() as connection:
+        if connection.execute(sa.select(library.c.id)).one_or_none() is None:
+            connection.execute(library.insert().values(id=1, revision=1, created_at=now()))

@@ -1,0 +1,356 @@
+"""Keeping a library in order: remove, compact, check. The caller holds the writer's lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from xsearch.core.errors import SourceError, StorageError
+from xsearch.core.paths import absolute, displayable, to_stored
+from xsearch.core.values import CheckReport, CompactReport, Progress, ProgressCallback, RemoveReport
+from xsearch.indexer import sqlite
+from xsearch.indexer.catalog import Catalog, refresh_liveness
+from xsearch.indexer.derive import index_problems, update_indices
+from xsearch.indexer.reader import EncoderRow
+from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
+from xsearch.indexer.vectors import FOLDER, VectorWriter, checksums, open_rows, vector_path
+
+_CHUNK = 500
+_ROWS = 16_384
+
+
+def remove(catalog: Catalog, path: Path | str) -> RemoveReport:
+    """Take a root, or what lies at or below a path, out of the library; files stay untouched.
+
+    Raises:
+        SourceError: the library holds nothing there.
+    """
+    target = absolute(path)
+    gone: list[int] = []
+    emptied: list[int] = []
+    for root in catalog.roots():
+        place = root.path / root.name
+        if place == target or place.is_relative_to(target):
+            emptied.append(root.id)
+            where = files.c.root_id == root.id
+        elif not root.name and target.is_relative_to(root.path):
+            where = _at_or_below(root.id, target.relative_to(root.path))
+        else:
+            continue
+        with catalog.reading() as connection:
+            gone += connection.scalars(
+                sa.select(files.c.id).where(where, files.c.missing_since.is_(None))
+            ).all()
+    if not gone and not emptied:
+        raise SourceError(
+            f"{displayable(target)}: the library holds nothing from there. `xsearch status` "
+            "lists its roots."
+        )
+    before = _live_items(catalog)
+    count, _ = catalog.mark_gone(gone)
+    with catalog.transaction() as connection:
+        for root_id in emptied:
+            # Nothing of a removed root is needed any more, not even what compaction drops.
+            _forget_files(connection, files.c.root_id == root_id)
+            connection.execute(roots.delete().where(roots.c.id == root_id))
+    return RemoveReport(files=count, items=before - _live_items(catalog))
+
+
+def _at_or_below(root: int, relative: Path) -> sa.ColumnElement[bool]:
+    path = to_stored(relative.as_posix())
+    folder, _, name = path.rpartition("/")
+    return sa.and_(
+        files.c.root_id == root,
+        sa.or_(
+            files.c.folder == path,
+            files.c.folder.startswith(path + "/", autoescape=True),
+            sa.and_(files.c.folder == folder, files.c.name == name),
+        ),
+    )
+
+
+def _forget_files(connection: sa.Connection, where: sa.ColumnElement[bool]) -> None:
+    chosen = sa.select(files.c.id).where(where)
+    touched = set(
+        connection.scalars(sa.select(captions.c.item_id).where(captions.c.file_id.in_(chosen)))
+    ) | set(
+        connection.scalars(sa.select(files.c.item_id).where(where, files.c.item_id.is_not(None)))
+    )
+    connection.execute(captions.delete().where(captions.c.file_id.in_(chosen)))
+    connection.execute(files.delete().where(where))
+    refresh_liveness(connection, touched)
+
+
+def _live_items(catalog: Catalog) -> int:
+    query = sa.select(sa.func.count()).select_from(items).where(items.c.deleted_at.is_(None))
+    with catalog.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def compact(
+    library: Path, catalog: Catalog, progress: ProgressCallback | None = None
+) -> CompactReport:
+    """Write the next generation of the vectors without deleted rows, and switch to it.
+
+    Readers go on with the old generation until they look again; its file is deleted at once
+    where the system lets it be, else by the next compaction.
+
+    Raises:
+        StorageError: the disk is full; the library stays as it was.
+    """
+    before = _bytes(library)
+    encoder = catalog.encoder()
+    kept = dropped = 0
+    if encoder is not None:
+        kept, dropped = _next_generation(library, catalog, encoder, progress)
+    else:
+        with catalog.transaction() as connection:
+            _forget_deleted(connection)
+    sqlite.shrink(catalog.path)
+    update_indices(library, catalog)
+    drop_old_vectors(library, catalog)
+    return CompactReport(kept, dropped, before, _bytes(library))
+
+
+def _next_generation(
+    library: Path, catalog: Catalog, encoder: EncoderRow, progress: ProgressCallback | None
+) -> tuple[int, int]:
+    with catalog.reading() as connection:
+        pairs = connection.execute(
+            sa.select(embeddings.c.row, embeddings.c.item_id)
+            .join(items, items.c.id == embeddings.c.item_id)
+            .where(embeddings.c.encoder_id == encoder.id, items.c.deleted_at.is_(None))
+            .order_by(embeddings.c.row)
+        ).all()
+    rows = np.array([row for row, _ in pairs], dtype=np.int64)
+    old = open_rows(_path(library, encoder), encoder.rows, encoder.dim)
+    target = vector_path(library, encoder.fingerprint, encoder.generation + 1)
+    with contextlib.suppress(FileNotFoundError):
+        target.unlink()  # What an interrupted compaction left.
+    try:
+        with VectorWriter(target, 0, encoder.dim) as writer:
+            for start in range(0, len(rows), _ROWS):
+                writer.append(old[rows[start : start + _ROWS]])
+                if progress:
+                    progress(Progress("compact", min(start + _ROWS, len(rows)), len(rows)))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            target.unlink()
+        raise StorageError(
+            f"{library}: no space to compact ({error.strerror or error}); it needs room for a "
+            "second copy of the vectors. The library is as it was."
+        ) from error
+    with catalog.transaction() as connection:
+        everything = embeddings.c.encoder_id == encoder.id
+        total = connection.scalar(
+            sa.select(sa.func.count()).select_from(embeddings).where(everything)
+        )
+        _forget_deleted(connection)
+        # Rows are unique: out of the way first, then to their new places.
+        connection.execute(embeddings.update().where(everything).values(row=-1 - embeddings.c.row))
+        if pairs:
+            connection.execute(
+                embeddings.update()
+                .where(everything, embeddings.c.item_id == sa.bindparam("item"))
+                .values(row=sa.bindparam("new_row")),
+                [{"item": item, "new_row": new} for new, (_, item) in enumerate(pairs)],
+            )
+        connection.execute(
+            encoders.update()
+            .where(encoders.c.id == encoder.id)
+            .values(generation=encoder.generation + 1, rows=len(pairs))
+        )
+    return len(pairs), int(total or 0) - len(pairs)
+
+
+def _forget_deleted(connection: sa.Connection) -> None:
+    """Drop the rows of what is marked as gone, in an order that keeps every reference whole."""
+    gone_files = sa.select(files.c.id).where(files.c.missing_since.is_not(None))
+    dead = sa.select(items.c.id).where(items.c.deleted_at.is_not(None))
+    connection.execute(
+        captions.delete().where(
+            sa.or_(captions.c.file_id.in_(gone_files), captions.c.item_id.in_(dead))
+        )
+    )
+    connection.execute(captions.update().where(captions.c.image_id.in_(dead)).values(image_id=None))
+    connection.execute(files.delete().where(files.c.missing_since.is_not(None)))
+    connection.execute(files.update().where(files.c.item_id.in_(dead)).values(item_id=None))
+    connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(dead)))
+    connection.execute(images.delete().where(images.c.item_id.in_(dead)))
+    connection.execute(items.delete().where(items.c.deleted_at.is_not(None)))
+
+
+def drop_old_vectors(library: Path, catalog: Catalog) -> list[Path]:
+    """Delete vector files that the catalog names no more; those in use (Windows) stay."""
+    with catalog.reading() as connection:
+        current = {
+            vector_path(library, fingerprint, generation)
+            for fingerprint, generation in connection.execute(
+                sa.select(encoders.c.fingerprint, encoders.c.generation)
+            )
+        }
+    dropped = []
+    for path in sorted((library / FOLDER).glob("*.f16")):
+        if path not in current:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                dropped.append(path)
+    return dropped
+
+
+def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = None) -> CheckReport:
+    """Compare catalog, vectors and index; repair what is derived, name what is lost.
+
+    Every vector is read and compared with its checksum. One that is gone or damaged is dropped
+    from the catalog together with what proves its file unchanged, so that the next `index`
+    reads and embeds that file again.
+    """
+    repaired: list[str] = []
+    with contextlib.closing(sqlite.connect_reader(catalog.path)) as connection:
+        problems = [f"catalog: {what}" for what in sqlite.quick_check(connection)]
+    encoder = catalog.encoder()
+    lost = 0
+    if encoder is not None:
+        lost = _check_vectors(library, catalog, encoder, repaired, progress)
+        problems += _orphans(catalog, encoder)
+        stale = index_problems(library, catalog)
+        if update_indices(library, catalog, force=bool(stale or lost)):
+            repaired += stale or ["the index was rebuilt"]
+        repaired += [
+            f"{path.name}: deleted, of no use" for path in drop_old_vectors(library, catalog)
+        ]
+    with catalog.reading() as connection:
+        counts = [
+            int(connection.execute(query).scalar_one())
+            for query in (
+                sa.select(sa.func.count())
+                .select_from(files)
+                .where(files.c.missing_since.is_(None), files.c.role != "sidecar"),
+                sa.select(sa.func.count()).select_from(items).where(items.c.deleted_at.is_(None)),
+                sa.select(sa.func.count()).select_from(embeddings),
+            )
+        ]
+    return CheckReport(*counts, lost=lost, repaired=tuple(repaired), problems=tuple(problems))
+
+
+def _check_vectors(
+    library: Path,
+    catalog: Catalog,
+    encoder: EncoderRow,
+    repaired: list[str],
+    progress: ProgressCallback | None,
+) -> int:
+    path = _path(library, encoder)
+    size = path.stat().st_size if path.exists() else 0
+    width = encoder.dim * 2
+    named = encoder.rows * width
+    if size > named:
+        # VectorWriter cuts on opening: these rows belong to no committed change.
+        VectorWriter(path, encoder.rows, encoder.dim).close()
+        repaired.append(
+            f"{path.name}: {(size - named + width - 1) // width} rows of an unfinished run cut off"
+        )
+    whole = min(size // width, encoder.rows)
+    bad = [
+        item
+        for row, item in _damaged(catalog, encoder, open_rows(path, whole, encoder.dim), progress)
+        if row >= 0
+    ]
+    if bad:
+        _embed_again(catalog, encoder, bad)
+        repaired.append(
+            f"{path.name}: {len(bad)} vectors are damaged or missing; run `xsearch index` to "
+            "embed their items again"
+        )
+    if whole < encoder.rows:
+        with catalog.transaction() as connection:
+            connection.execute(
+                encoders.update().where(encoders.c.id == encoder.id).values(rows=whole)
+            )
+        VectorWriter(path, whole, encoder.dim).close()
+    return len(bad)
+
+
+def _damaged(
+    catalog: Catalog,
+    encoder: EncoderRow,
+    vectors: np.ndarray[tuple[int, int], np.dtype[np.float16]],
+    progress: ProgressCallback | None,
+) -> Iterator[tuple[int, int]]:
+    """Rows whose bytes are not those that were written, with their items."""
+    for start in range(0, max(encoder.rows, 1), _ROWS):
+        with catalog.reading() as connection:
+            named = connection.execute(
+                sa.select(embeddings.c.row, embeddings.c.item_id, embeddings.c.crc).where(
+                    embeddings.c.encoder_id == encoder.id,
+                    embeddings.c.row >= start,
+                    embeddings.c.row < start + _ROWS,
+                )
+            ).all()
+        marks = checksums(vectors[start : start + _ROWS])
+        for row, item, crc in named:
+            if row - start >= len(marks) or marks[row - start] != crc:
+                yield row, item
+        if progress:
+            progress(Progress("check", min(start + _ROWS, encoder.rows), encoder.rows))
+
+
+def _embed_again(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
+    """Forget some embeddings and make the files of their items look changed."""
+    for start in range(0, len(ids), _CHUNK):
+        part = ids[start : start + _CHUNK]
+        with catalog.transaction() as connection:
+            connection.execute(
+                embeddings.delete().where(
+                    embeddings.c.encoder_id == encoder.id, embeddings.c.item_id.in_(part)
+                )
+            )
+            holders = sa.select(captions.c.file_id).where(captions.c.item_id.in_(part))
+            inside = sa.select(captions.c.image_id).where(
+                captions.c.item_id.in_(part), captions.c.file_id.is_(None)
+            )
+            connection.execute(
+                files.update()
+                .where(
+                    sa.or_(
+                        files.c.item_id.in_(part),
+                        files.c.id.in_(holders),
+                        files.c.item_id.in_(inside),
+                    )
+                )
+                .values(racy=True)
+            )
+            # A text inside a picture is found only by decoding the picture again.
+            pictures = [
+                id_ for id_ in connection.scalars(inside) if id_ is not None and id_ not in part
+            ]
+            connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(pictures)))
+
+
+def _orphans(catalog: Catalog, encoder: EncoderRow) -> list[str]:
+    """Live items without a vector."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(
+            items.outerjoin(
+                embeddings,
+                sa.and_(embeddings.c.item_id == items.c.id, embeddings.c.encoder_id == encoder.id),
+            )
+        )
+        .where(items.c.deleted_at.is_(None), embeddings.c.item_id.is_(None))
+    )
+    with catalog.reading() as connection:
+        count = int(connection.execute(query).scalar_one())
+    return [f"{count} items have no vector and are not found: run `xsearch index`"] if count else []
+
+
+def _path(library: Path, encoder: EncoderRow) -> Path:
+    return vector_path(library, encoder.fingerprint, encoder.generation)
+
+
+def _bytes(library: Path) -> int:
+    return sum(path.stat().st_size for path in library.rglob("*") if path.is_file())

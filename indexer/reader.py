@@ -1,0 +1,307 @@
+"""Reading a library: consistent snapshots of the catalog that never wait for a writer.
+
+A cold query spends more time importing SQLAlchemy (0.2 s) than on all else together, so this
+path speaks to the database driver itself, in SQL that any database understands. What writes
+goes through SQLAlchemy (`xsearch.indexer.catalog`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xsearch.core.errors import (
+    EncoderMismatchError,
+    LibraryLockedError,
+    LibraryNotFoundError,
+    LibraryReadOnlyError,
+)
+from xsearch.core.paths import from_stored
+from xsearch.indexer import schema, sqlite
+
+if TYPE_CHECKING:
+    from xsearch.core.encoder import EncoderInfo
+    from xsearch.core.values import Kind
+
+CATALOG = "catalog.db"
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderRow:
+    """The encoder whose vectors a library holds, and where they end."""
+
+    id: int
+    name: str
+    source: str
+    fingerprint: str
+    dim: int
+    runtime: str
+    precision: str
+    generation: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file of an item: its path and the root under which it lies."""
+
+    path: Path
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FoundItem:
+    """An item as searching shows it; `files` are its own, `image_files` its picture's."""
+
+    id: int
+    kind: Kind
+    text: str | None
+    files: tuple[FoundFile, ...]
+    image_files: tuple[FoundFile, ...] = ()
+
+
+class Snapshot:
+    """The catalog as of one commit. Row numbers are those of the encoder's generation."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """The first column of the first row; None where there is none."""
+        row = self._connection.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def revision(self) -> int:
+        """A number that grows with every committed change."""
+        return int(self.one("SELECT revision FROM library"))
+
+    def encoder(self) -> EncoderRow | None:
+        """The library's encoder; None before anything was indexed."""
+        rows = self.all(
+            "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
+            " e.generation, e.rows FROM encoders e JOIN library l ON l.encoder_id = e.id"
+        )
+        return EncoderRow(*rows[0]) if rows else None
+
+    def rows_of(self, encoder: int, kind: Kind, first: int = 0) -> list[int]:
+        """Vector rows of one kind of item, from row `first` on, ascending."""
+        return [
+            row[0]
+            for row in self.all(
+                "SELECT e.row FROM embeddings e JOIN items i ON i.id = e.item_id"
+                " WHERE e.encoder_id = ? AND e.row >= ? AND i.kind = ? ORDER BY e.row",
+                (encoder, first, kind),
+            )
+        ]
+
+    def deleted_rows(self, encoder: int) -> list[int]:
+        """Vector rows of items marked as deleted."""
+        return [
+            row[0]
+            for row in self.all(
+                "SELECT e.row FROM items i JOIN embeddings e ON e.item_id = i.id"
+                " WHERE i.deleted_at IS NOT NULL AND e.encoder_id = ? ORDER BY e.row",
+                (encoder,),
+            )
+        ]
+
+    def has_image(self, encoder: int, content_hash: bytes) -> bool:
+        """Whether a picture of this content is in the catalog and embedded."""
+        return bool(
+            self.all(
+                "SELECT 1 FROM items i JOIN embeddings e ON e.item_id = i.id"
+                " WHERE i.kind = 'image' AND i.content_hash = ? AND e.encoder_id = ?",
+                (content_hash, encoder),
+            )
+        )
+
+    def items_at(self, encoder: int, rows: Sequence[int]) -> dict[int, FoundItem]:
+        """The items at some vector rows, with their files."""
+        found: dict[int, tuple[int, Kind, str | None]] = {}
+        for marks, part in _parts(rows):
+            for row, *item in self.all(
+                "SELECT e.row, i.id, i.kind, i.text FROM embeddings e"
+                f" JOIN items i ON i.id = e.item_id WHERE e.encoder_id = ? AND e.row IN ({marks})",
+                (encoder, *part),
+            ):
+                found[row] = (item[0], item[1], item[2])
+        images = self._image_files([id_ for id_, kind, _ in found.values() if kind == "image"])
+        texts = self._text_places([id_ for id_, kind, _ in found.values() if kind == "text"])
+        items = {}
+        for row, (id_, kind, text) in found.items():
+            files, pictures = texts.get(id_, ((), ())) if kind == "text" else (images[id_], ())
+            items[row] = FoundItem(id_, kind, text, files, pictures)
+        return items
+
+    def _image_files(self, ids: Iterable[int]) -> dict[int, tuple[FoundFile, ...]]:
+        files: dict[int, list[FoundFile]] = {id_: [] for id_ in ids}
+        for marks, part in _parts(list(files)):
+            for id_, *place in self.all(
+                "SELECT f.item_id, r.path, f.folder, f.name FROM files f"
+                " JOIN roots r ON r.id = f.root_id WHERE f.missing_since IS NULL"
+                f" AND f.state = 'ok' AND f.item_id IN ({marks}) ORDER BY f.id",
+                part,
+            ):
+                files[id_].append(found_file(*place))
+        return {id_: tuple(places) for id_, places in files.items()}
+
+    def _text_places(
+        self, ids: Sequence[int]
+    ) -> dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]]:
+        links: list[tuple[int, int | None, FoundFile | None]] = []
+        for marks, part in _parts(ids):
+            for id_, image, path, folder, name in self.all(
+                "SELECT c.item_id, c.image_id, r.path, f.folder, f.name FROM captions c"
+                " LEFT JOIN files f ON f.id = c.file_id LEFT JOIN roots r ON r.id = f.root_id"
+                f" WHERE f.missing_since IS NULL AND c.item_id IN ({marks}) ORDER BY c.id",
+                part,
+            ):
+                place = None if path is None else found_file(path, folder, name)
+                links.append((id_, image, place))
+        images = self._image_files(dict.fromkeys(image for _, image, _ in links if image))
+        places: dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]] = {}
+        for id_, image, place in links:
+            files, pictures = places.get(id_, ((), ()))
+            places[id_] = (
+                files if place is None else (*files, place),
+                pictures if not image else (*pictures, *images[image]),
+            )
+        return places
+
+
+class Reader:
+    """Opens snapshots of one library; usable from any number of threads.
+
+    Raises:
+        LibraryNotFoundError: there is no library in the folder.
+        LibraryTooNewError, LibraryError: it cannot be read by this program.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        # A catalog that is older and cannot be migrated now is read from one private copy.
+        self._copy: sqlite3.Connection | None = None
+        self._copy_lock = threading.Lock()
+        self._release(self._connect())
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One consistent view, kept until the block ends."""
+        if self._copy is not None:
+            with self._copy_lock:
+                yield Snapshot(self._copy)
+            return
+        connection = self._acquire()
+        try:
+            connection.execute("BEGIN")
+            yield Snapshot(connection)
+        finally:
+            if connection.in_transaction:
+                connection.rollback()
+            self._release(connection)
+
+    def close(self) -> None:
+        """Close all connections that are not in use; those in use close when they are done."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _acquire(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._connect()
+
+    def _release(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed and connection is not self._copy:
+                self._idle.append(connection)
+                return
+        if connection is not self._copy:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self.folder / CATALOG
+        if not path.is_file():
+            raise LibraryNotFoundError(
+                f"{self.folder}: there is no library here. Make one with: "
+                f"xsearch index PATH --library {self.folder}"
+            )
+        connection = sqlite.connect_reader(path)
+        try:
+            if schema.is_current(schema.stored_version(connection), path):
+                return connection
+            return self._update(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _update(self, connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+        """Migrate an older catalog; while someone else does, or may not, read a private copy."""
+        from xsearch.indexer.lock import writer_lock
+
+        try:
+            with writer_lock(self.folder, "xsearch, migrating", wait=0):
+                connection.close()
+                schema.migrate(path)
+            return sqlite.connect_reader(path)
+        except (LibraryLockedError, LibraryReadOnlyError):
+            self._copy = schema.migrated_copy(connection)
+            connection.close()
+            return self._copy
+
+
+def check_fingerprint(row: EncoderRow, info: EncoderInfo, folder: Path) -> None:
+    """Vectors of different encoders are never compared.
+
+    Raises:
+        EncoderMismatchError: `info` is not the library's encoder.
+    """
+    if row.fingerprint != info.fingerprint:
+        raise EncoderMismatchError(
+            f"{folder}: its vectors were made by the encoder {row.name} ({row.fingerprint}), "
+            f"not by {info.name} ({info.fingerprint}), and the two cannot be compared. Use that "
+            "encoder, or index into a new library with --library."
+        )
+
+
+def found_file(root: str, folder: str, name: str) -> FoundFile:
+    """A file from its stored parts."""
+    base = Path(from_stored(root))
+    return FoundFile(base / from_stored(folder) / from_stored(name), base)
+
+
+def _parts(values: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    for start in range(0, len(values), _CHUNK):
+        part = [int(value) for value in values[start : start + _CHUNK]]
+        yield ",".join("?" * len(part)), part
+
+
+def last_run(snapshot: Snapshot) -> dict[str, Any] | None:
+    """The newest run that the catalog records."""
+    rows = snapshot.all(
+        "SELECT command, version, started_at, finished_at, state, report FROM runs"
+        " ORDER BY id DESC LIMIT 1"
+    )
+    if not rows:
+        return None
+    names = ("command", "version", "started_at", "finished_at", "state", "report")
+    run = dict(zip(names, rows[0], strict=True))
+    run["report"] = json.loads(run["report"]) if run["report"] else None
+    return run

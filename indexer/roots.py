@@ -1,0 +1,166 @@
+"""Which roots a run scans: paths as the user gives them, mapped onto the library's roots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xsearch.core.errors import SourceError
+from xsearch.core.images import is_image_name
+from xsearch.core.paths import absolute, displayable
+from xsearch.indexer.catalog import Catalog, RootRow
+from xsearch.indexer.scan import SYSTEM_FOLDERS, Rules
+from xsearch.indexer.sources import is_text_name
+
+_SAMPLE = 64
+_SAME = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to scan of a root: the folder `start` and all below it, or one file `name` in it."""
+
+    root: RootRow
+    start: str = ""
+    name: str = ""
+    relocated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """What the user said about what to leave out; None where nothing was said."""
+
+    exclude_dirs: tuple[str, ...] | None = None
+    include_hidden: bool | None = None
+
+
+def plan(catalog: Catalog, paths: Sequence[Path | str], change: RuleChange) -> list[Scope]:
+    """The scopes for the given paths; new roots are added to the catalog.
+
+    Raises:
+        SourceError: a path that does not exist or is neither a folder, a picture nor a text.
+    """
+    given = sorted({absolute(path) for path in paths}, key=lambda path: (len(path.parts), path))
+    for path in given:
+        _refuse(path)
+    scopes: list[Scope] = []
+    for path in given:
+        scope = _folder(catalog, path, change) if path.is_dir() else _file(catalog, path)
+        if not any(_contains(other, scope) for other in scopes):
+            scopes.append(scope)
+    return scopes
+
+
+def all_scopes(catalog: Catalog) -> list[Scope]:
+    """Every root of the library, whole."""
+    return [Scope(root, name=root.name) for root in catalog.roots()]
+
+
+def rules_for(root: RootRow, roots: Iterable[RootRow], library: Path) -> Rules:
+    """What a scan of `root` leaves out: its own rules, the library, roots that lie inside it."""
+    skip = {str(library)}
+    skip |= {str(other.path / other.name) for other in roots if other.id != root.id}
+    return Rules(root.exclude_dirs, root.include_hidden, frozenset(skip))
+
+
+def _refuse(path: Path) -> None:
+    shown = displayable(path)
+    if path.is_dir():
+        return
+    if not path.exists():
+        raise SourceError(
+            f"{shown}: no such file or folder. What the library holds of it stays until "
+            "`xsearch remove`."
+        )
+    if not (path.is_file() and (is_image_name(path.name) or is_text_name(path.name))):
+        raise SourceError(
+            f"{shown}: neither a folder, nor a picture, nor a text file (.txt, .csv, .jsonl)."
+        )
+
+
+def _folder(catalog: Catalog, path: Path, change: RuleChange) -> Scope:
+    roots = [root for root in catalog.roots() if not root.name]
+    for root in roots:
+        if root.path == path:
+            return Scope(_with_rules(catalog, root, change))
+        if _reaches(root, path):
+            return Scope(root, path.relative_to(root.path).as_posix())
+    exclude_dirs = change.exclude_dirs or ()
+    include_hidden = bool(change.include_hidden)
+    moved = _relocated(catalog, roots, path)
+    if moved is not None:
+        catalog.relocate_root(moved, path)
+        there = RootRow(moved.id, path, "", moved.exclude_dirs, moved.include_hidden)
+        return Scope(_with_rules(catalog, there, change), relocated=True)
+    outer = RootRow(0, path, "", exclude_dirs, include_hidden)
+    inside = [
+        root
+        for root in catalog.roots()
+        if (is_image_name(root.name) if root.name else root.path != path)
+        and _reaches(outer, root.path / root.name)
+    ]
+    return Scope(catalog.add_root(path, "", exclude_dirs, include_hidden, inside))
+
+
+def _with_rules(catalog: Catalog, root: RootRow, change: RuleChange) -> RootRow:
+    exclude_dirs = root.exclude_dirs if change.exclude_dirs is None else change.exclude_dirs
+    include_hidden = root.include_hidden if change.include_hidden is None else change.include_hidden
+    if (exclude_dirs, include_hidden) != (root.exclude_dirs, root.include_hidden):
+        catalog.set_rules(root, exclude_dirs, include_hidden)
+    return RootRow(root.id, root.path, root.name, exclude_dirs, include_hidden)
+
+
+def _file(catalog: Catalog, path: Path) -> Scope:
+    roots = catalog.roots()
+    for root in roots:
+        if root.path == path.parent and root.name == path.name:
+            return Scope(root, name=root.name)
+    if is_image_name(path.name):
+        for root in roots:
+            if not root.name and _reaches(root, path):
+                folder = path.parent.relative_to(root.path).as_posix()
+                return Scope(root, "" if folder == "." else folder, path.name)
+    return Scope(catalog.add_root(path.parent, path.name, (), False), name=path.name)
+
+
+def _reaches(root: RootRow, path: Path) -> bool:
+    """Whether a scan of a folder root comes to a path inside it, by its rules on names.
+
+    `.xsearchignore` files are not asked: what is named by hand inside a root is part of it.
+    """
+    try:
+        parts = path.relative_to(root.path).parts
+    except ValueError:
+        return False
+    rules = Rules(root.exclude_dirs, root.include_hidden)
+    return bool(parts) and not any(
+        part in SYSTEM_FOLDERS or rules.leaves_out_folder(part, "/".join(parts[: at + 1]))
+        for at, part in enumerate(parts)
+    )
+
+
+def _relocated(catalog: Catalog, roots: list[RootRow], path: Path) -> RootRow | None:
+    """The root that was moved to `path`: gone from its place, its files found here unchanged."""
+    for root in roots:
+        if root.path.exists():
+            continue
+        sample = catalog.sample_files(root.id, _SAMPLE)
+        same = sum(_is_same(path / name, size, mtime) for name, size, mtime in sample)
+        if sample and same >= _SAME * len(sample):
+            return root
+    return None
+
+
+def _is_same(path: Path, size: int, mtime_ns: int) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
+
+
+def _contains(outer: Scope, inner: Scope) -> bool:
+    if outer.root.id != inner.root.id or outer.name:
+        return outer.root.id == inner.root.id and outer == inner
+    return not outer.start or f"{inner.start}/".startswith(f"{outer.start}/")

@@ -1,0 +1,293 @@
+"""One `index` run: scan, read, embed, commit every few seconds, then bring the index up to date."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xsearch.core.encoder import DualEncoder
+from xsearch.core.images import DEFAULT_MAX_PIXELS, quiet_pillow
+from xsearch.core.paths import displayable
+from xsearch.core.values import IndexReport, Progress, ProgressCallback, Rates
+from xsearch.indexer import roots as roots_
+from xsearch.indexer.catalog import Catalog
+from xsearch.indexer.commit import Committer, Counts
+from xsearch.indexer.derive import update_indices
+from xsearch.indexer.diff import Difference, compare
+from xsearch.indexer.links import link_captions
+from xsearch.indexer.outcomes import ImageRead, Outcome, TextsRead
+from xsearch.indexer.reader import EncoderRow, Reader
+from xsearch.indexer.reading import FileReader, read_in_order
+from xsearch.indexer.vectors import VectorWriter, vector_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAX_OUTCOMES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class IndexOptions:
+    """How to index; None leaves what the root has, or what the machine suggests.
+
+    Attributes:
+        exclude_dirs: folders to leave out, names or glob patterns; remembered for the root.
+        include_hidden: index hidden files and folders too; remembered for the root.
+        workers: threads that read and decode; default: the number of cores.
+        batch_size: pictures given to the encoder at once.
+        prune: mark files that are gone; never where a whole root is missing or empty.
+        max_pixels: pictures with more are refused.
+        draft: decode JPEG at a reduced scale where that still covers the encoder's input.
+        commit_seconds: how much work, in seconds, a crash may cost.
+    """
+
+    exclude_dirs: tuple[str, ...] | None = None
+    include_hidden: bool | None = None
+    workers: int | None = None
+    batch_size: int = 16
+    prune: bool = True
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    draft: bool = True
+    commit_seconds: float = 3.0
+
+
+def index(
+    folder: Path,
+    encoder: DualEncoder,
+    paths: Sequence[Path | str] | None,
+    options: IndexOptions,
+    progress: ProgressCallback | None,
+    version: str,
+) -> IndexReport:
+    """Index paths (None: all roots again) into the library in `folder`; the caller holds the lock.
+
+    What was committed stays whatever ends the run: an error, Ctrl-C, a crash.
+
+    Raises:
+        SourceError: a path cannot be indexed (nothing was changed).
+        EncoderMismatchError: the library holds another encoder's vectors.
+        StorageError: the disk is full or failed.
+    """
+    with Catalog(folder) as catalog, quiet_pillow():
+        row = catalog.use_encoder(encoder.info)
+        if paths is None:
+            scopes = roots_.all_scopes(catalog)
+        else:
+            change = roots_.RuleChange(options.exclude_dirs, options.include_hidden)
+            scopes = roots_.plan(catalog, paths, change)
+        run = _Run(folder, catalog, row, encoder, options, progress or _silent)
+        id_ = catalog.start_run("index", version)
+        state = "failed"
+        try:
+            run.go(scopes)
+            state = "done"
+        except KeyboardInterrupt:
+            state = "interrupted"
+            run.commit_rest()
+            raise
+        finally:
+            report = run.report()
+            catalog.finish_run(id_, state, _short(report))
+        return report
+
+
+def _silent(_: Progress) -> None:
+    pass
+
+
+def _short(report: IndexReport) -> dict[str, object]:
+    row = report.to_dict()
+    del row["failures"]
+    return row
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        row: EncoderRow,
+        encoder: DualEncoder,
+        options: IndexOptions,
+        progress: ProgressCallback,
+    ) -> None:
+        self._folder = folder
+        self._catalog = catalog
+        self._row = row
+        self._encoder = encoder
+        self._options = options
+        self._progress = progress
+        self._counts = Counts()
+        self._warnings: list[str] = []
+        self._started = time.perf_counter()
+        self._workers = options.workers or os.cpu_count() or 1
+        self._clock = _Clock()
+        self._outcomes: list[Outcome] = []
+        self._batch: list[ImageRead] = []
+        self._pending: set[bytes] = set()
+        self._committer: Committer | None = None
+
+    def go(self, scopes: list[roots_.Scope]) -> None:
+        listed = _Tally(lambda count: self._progress(Progress("scan", count)))
+        difference = compare(self._catalog, scopes, self._folder, listed.add)
+        self._counts = difference.counts
+        self._warnings = difference.warnings
+        with difference.spool:
+            if len(difference.spool):
+                self._read(difference)
+        if self._options.prune:
+            moved = self._committer.moved_rows if self._committer else set()
+            gone, texts = self._catalog.mark_gone(
+                [row for row in difference.gone if row not in moved]
+            )
+            self._counts.removed += gone
+            self._counts.texts_removed += texts
+        link_captions(self._catalog)
+        self._catalog.mark_scanned({scope.root.id for scope in scopes})
+        self._progress(Progress("index", 0))
+        update_indices(self._folder, self._catalog)
+
+    def _read(self, difference: Difference) -> None:
+        path = vector_path(self._folder, self._row.fingerprint, self._row.generation)
+        reader = Reader(self._folder)
+        try:
+            with VectorWriter(path, self._row.rows, self._row.dim) as vectors:
+                self._committer = Committer(self._catalog, self._row, vectors, self._embed_texts)
+                self._read_all(difference, reader)
+        finally:
+            reader.close()
+
+    def _read_all(self, difference: Difference, reader: Reader) -> None:
+        def known(digest: bytes) -> bool:
+            with reader.snapshot() as snapshot:
+                return snapshot.has_image(self._row.id, digest)
+
+        files = FileReader(self._encoder, known, self._options.max_pixels, self._options.draft)
+        window = self._workers * 2 + self._options.batch_size
+        total, done = len(difference.spool), 0
+        last_commit = time.monotonic()
+        for outcome in read_in_order(iter(difference.spool), files, self._workers, window):
+            self._take(outcome)
+            done += not (isinstance(outcome, TextsRead) and outcome.state is None)
+            self._progress(Progress("embed", done, total, displayable(outcome.candidate.path)))
+            due = time.monotonic() - last_commit >= self._options.commit_seconds
+            if due or len(self._outcomes) >= _MAX_OUTCOMES:
+                self.commit_rest()
+                last_commit = time.monotonic()
+        self.commit_rest()
+
+    def _take(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        if not isinstance(outcome, ImageRead):
+            return
+        self._clock.decode(outcome)
+        if outcome.pixels is None:
+            return
+        if outcome.state.digest in self._pending:
+            # The same content twice since the last commit: embedded once.
+            outcome.pixels = None
+            return
+        self._pending.add(outcome.state.digest)
+        self._batch.append(outcome)
+        if len(self._batch) >= self._options.batch_size:
+            self._embed_batch()
+
+    def _embed_batch(self) -> None:
+        if not self._batch:
+            return
+        start = time.perf_counter()
+        pixels = np.stack([read.pixels for read in self._batch if read.pixels is not None])
+        vectors = self._encoder.embed_images(pixels)
+        for read, vector in zip(self._batch, vectors, strict=True):
+            read.vector, read.pixels = vector, None
+        self._clock.encoded(len(self._batch), time.perf_counter() - start)
+        self._batch = []
+
+    def _embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        vectors = self._encoder.embed_texts(texts).vectors
+        self._clock.encoded(len(texts), time.perf_counter() - start)
+        return vectors
+
+    def commit_rest(self) -> None:
+        """Embed and commit everything read so far."""
+        if self._committer is None:
+            return
+        self._embed_batch()
+        outcomes, self._outcomes = self._outcomes, []
+        self._pending.clear()
+        start, encoding = time.perf_counter(), self._clock.encode_seconds
+        self._committer.commit(outcomes, self._counts)
+        spent = time.perf_counter() - start - (self._clock.encode_seconds - encoding)
+        self._clock.written(len(outcomes), spent)
+
+    def report(self) -> IndexReport:
+        counts = self._counts
+        return IndexReport(
+            added=counts.added,
+            updated=counts.updated,
+            moved=counts.moved,
+            removed=counts.removed,
+            unchanged=counts.unchanged,
+            failed=len(counts.failures),
+            texts=counts.texts,
+            texts_removed=counts.texts_removed,
+            skipped=counts.skipped,
+            decoded=counts.decoded,
+            embedded=counts.embedded,
+            seconds=time.perf_counter() - self._started,
+            rates=self._clock.rates(self._workers),
+            failures=tuple(counts.failures),
+            warnings=tuple(self._warnings),
+        )
+
+
+class _Tally:
+    """Adds up increments and tells the sum."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        self._sum = 0
+
+    def add(self, count: int) -> None:
+        self._sum += count
+        self._tell(self._sum)
+
+
+class _Clock:
+    """Time spent in each stage, and what went through it."""
+
+    def __init__(self) -> None:
+        self._decoded = self._encoded = self._written = 0
+        self._decode_seconds = self._write_seconds = 0.0
+        self.encode_seconds = 0.0
+
+    def decode(self, read: ImageRead) -> None:
+        if read.pixels is not None:
+            self._decoded += 1
+            self._decode_seconds += read.seconds
+
+    def encoded(self, count: int, seconds: float) -> None:
+        self._encoded += count
+        self.encode_seconds += seconds
+
+    def written(self, count: int, seconds: float) -> None:
+        self._written += count
+        self._write_seconds += seconds
+
+    def rates(self, workers: int) -> Rates:
+        return Rates(
+            decode=_rate(self._decoded * workers, self._decode_seconds),
+            encode=_rate(self._encoded, self.encode_seconds),
+            write=_rate(self._written, self._write_seconds),
+        )
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return round(count / seconds, 1) if count and seconds > 0 else None

@@ -1,0 +1,155 @@
+"""All that only SQLite has: connecting, pragmas, read-only media, backup. Nothing else may."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from xsearch.core.errors import LibraryError, StorageError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+_BUSY_MS = 10_000
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open a catalog for reading; usable from any thread, one at a time.
+
+    A catalog on read-only media is opened too: SQLite cannot keep its shared memory file
+    there, so that a cleanly closed catalog is opened as immutable, and one with a write-ahead
+    log beside it is copied to a temporary folder first.
+
+    Raises:
+        LibraryError: the file is no database or damaged.
+    """
+    try:
+        return _open(f"{_uri(path)}?mode=rw")
+    except sqlite3.DatabaseError as error:
+        if not _cannot_write_beside(error):
+            raise _damaged(path, error) from error
+    log = path.with_name(path.name + "-wal")
+    try:
+        if log.exists() and log.stat().st_size:
+            with tempfile.TemporaryDirectory(prefix="xsearch-") as folder:
+                copy = Path(folder) / path.name
+                shutil.copyfile(path, copy)
+                shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+                # Into memory, so that nothing of it outlives the connection.
+                with closing(_open(f"{_uri(copy)}?mode=rw")) as source:
+                    return in_memory_copy(source)
+        return _open(f"{_uri(path)}?mode=ro&immutable=1")
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def in_memory_copy(source: sqlite3.Connection) -> sqlite3.Connection:
+    """A private copy of a catalog in memory, as of its last commit."""
+    copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    source.backup(copy)
+    return copy
+
+
+def backup(path: Path, target: Path) -> None:
+    """Copy a catalog, as of its last commit, to a new file (SQLite's backup API)."""
+    with closing(connect_reader(path)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+
+
+def create_engine(path: Path) -> sa.Engine:
+    """An engine for the writer: WAL, synchronous FULL, transactions that begin at once."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.pool.NullPool)
+    return _with_pragmas(engine, ("journal_mode=WAL", "synchronous=FULL"))
+
+
+def engine_over(connection: sqlite3.Connection) -> sa.Engine:
+    """An engine over one open connection, for migrating a private copy."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine("sqlite://", creator=lambda: connection, poolclass=sa.pool.StaticPool)
+    return _with_pragmas(engine, ())
+
+
+def _with_pragmas(engine: sa.Engine, pragmas: tuple[str, ...]) -> sa.Engine:
+    import sqlalchemy as sa
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # The driver's own idea of transactions leaves schema changes outside of them.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def quick_check(connection: sqlite3.Connection) -> list[str]:
+    """What SQLite finds wrong with the database file itself; empty when it is sound."""
+    rows = connection.execute("PRAGMA quick_check").fetchall()
+    return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def shrink(path: Path) -> None:
+    """Give the space of deleted rows back to the file system; the caller is the only writer.
+
+    Raises:
+        StorageError: the disk is full; the catalog stays as it was.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        try:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            raise explain(error, path) from error
+
+
+def explain(error: Exception, path: Path) -> Exception:
+    """Turn a database error of the writer into one that says what to do."""
+    text = str(error).lower()
+    if "disk is full" in text or "disk i/o" in text:
+        return StorageError(
+            f"{path.parent}: the disk refused a write ({error}). Everything committed before is "
+            "safe; free some space and run the command again."
+        )
+    return error
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        connection.execute("PRAGMA query_only=ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _uri(path: Path) -> str:
+    return "file:" + quote(path.as_posix())
+
+
+def _cannot_write_beside(error: sqlite3.DatabaseError) -> bool:
+    text = str(error)
+    return "unable to open" in text or "readonly" in text
+
+
+def _damaged(path: Path, error: Exception) -> LibraryError:
+    return LibraryError(
+        f"{path}: the catalog cannot be read ({error}). Restore it from a backup, or move the "
+        "library's folder away and index again; your pictures are not touched."
+    )

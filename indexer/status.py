@@ -1,0 +1,119 @@
+"""What a library holds, read from one snapshot."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from xsearch.core.values import FailedFile, LibraryStatus, RootStatus
+from xsearch.indexer.index import find_index
+from xsearch.indexer.reader import Snapshot, found_file, last_run
+from xsearch.indexer.schema import HEAD
+
+
+def status(folder: Path, snapshot: Snapshot) -> LibraryStatus:
+    """Counts, roots, encoder, index and sizes on disk."""
+    encoder = snapshot.encoder()
+    index = None
+    deleted = vectors = 0
+    if encoder is not None:
+        place = (folder, encoder.fingerprint, encoder.generation)
+        found = [find_index(*place, kind, encoder.rows) for kind in ("image", "text")]
+        index = max((rows for _, rows in filter(None, found)), default=None)
+        deleted = len(snapshot.deleted_rows(encoder.id))
+        vectors = int(
+            snapshot.one("SELECT count(*) FROM embeddings WHERE encoder_id = ?", (encoder.id,))
+        )
+    engine, warnings = _faiss()
+    roots = _roots(snapshot)
+    warnings += tuple(f"{root.path} cannot be reached now" for root in roots if not root.reachable)
+    return LibraryStatus(
+        path=folder,
+        items=_items(snapshot),
+        files=int(
+            snapshot.one(
+                "SELECT count(*) FROM files WHERE missing_since IS NULL AND role <> 'sidecar'"
+                " AND state = 'ok'"
+            )
+        ),
+        failed=int(
+            snapshot.one(
+                "SELECT count(*) FROM files WHERE state = 'failed' AND missing_since IS NULL"
+            )
+        ),
+        roots=roots,
+        encoder=encoder and encoder.name,
+        fingerprint=encoder and encoder.fingerprint,
+        runtime=encoder and encoder.runtime,
+        precision=encoder and encoder.precision,
+        dim=encoder and encoder.dim,
+        vectors=vectors,
+        deleted_vectors=deleted,
+        generation=encoder.generation if encoder else 0,
+        index_kind=None if index is None else "flat",
+        index_rows=index or 0,
+        bytes_on_disk=_sizes(folder),
+        schema_version=HEAD,
+        faiss=engine,
+        last_run=last_run(snapshot),
+        warnings=warnings,
+    )
+
+
+def failures(snapshot: Snapshot) -> list[FailedFile]:
+    """The files that could not be indexed, in the order of their paths."""
+    rows = snapshot.all(
+        "SELECT r.path, f.folder, f.name, f.error FROM files f JOIN roots r ON r.id = f.root_id"
+        " WHERE f.state = 'failed' AND f.missing_since IS NULL"
+        " ORDER BY r.path, f.folder, f.name"
+    )
+    return [FailedFile(found_file(*place).path, reason or "unknown") for *place, reason in rows]
+
+
+def _items(snapshot: Snapshot) -> dict[str, int]:
+    counts = {"image": 0, "text": 0}
+    counts.update(
+        snapshot.all("SELECT kind, count(*) FROM items WHERE deleted_at IS NULL GROUP BY kind")
+    )
+    return counts
+
+
+def _roots(snapshot: Snapshot) -> tuple[RootStatus, ...]:
+    rows = snapshot.all(
+        "SELECT r.path, r.name, count(f.id) FROM roots r LEFT JOIN files f ON f.root_id = r.id"
+        " AND f.missing_since IS NULL AND f.role <> 'sidecar'"
+        " GROUP BY r.id, r.path, r.name ORDER BY r.path, r.name"
+    )
+    found = []
+    for path, name, count in rows:
+        place = found_file(path, "", name).path
+        found.append(RootStatus(place, count, place.exists()))
+    return tuple(found)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    parts = {
+        "catalog": list(folder.glob("catalog*")),
+        "vectors": list((folder / "vectors").glob("*")),
+        "indices": list((folder / "indices").glob("*")),
+    }
+    return {
+        name: sum(path.stat().st_size for path in paths if path.is_file())
+        for name, paths in parts.items()
+    }
+
+
+def _faiss() -> tuple[str, tuple[str, ...]]:
+    """Which FAISS runs, without importing it."""
+    found = []
+    for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if len(found) > 1:
+        return " and ".join(found), (
+            f"{' and '.join(found)} are both installed and overwrite each other's files: "
+            "uninstall all of them, then install the one you want",
+        )
+    return found[0] if found else "faiss (unknown build)", ()

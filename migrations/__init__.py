@@ -1,0 +1,1 @@
+"""Alembic migrations of the catalog. Frozen: they never import the live tables."""
