@@ -1,0 +1,116 @@
+"""xsearch: search your own pictures and texts by meaning.
+
+    import xsearch
+
+    with xsearch.open("photos.xsearch") as library:
+        library.index("./photos")
+        for hit in library.search("cat on grass", k=5):
+            print(hit.score, hit.path)
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xsearch.core.errors import (
+    EncoderError,
+    EncoderMismatchError,
+    Error,
+    ImageError,
+    LibraryError,
+    LibraryLockedError,
+    LibraryNotFoundError,
+    LibraryReadOnlyError,
+    LibraryTooNewError,
+    MissingExtraError,
+    SourceError,
+    StorageError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from xsearch.core.encoder import DualEncoder, RegionEncoder, TextEmbeddings
+    from xsearch.core.query import Image, TruncationWarning
+    from xsearch.core.values import (
+        CheckReport,
+        CompactReport,
+        FailedFile,
+        Hit,
+        IndexReport,
+        LibraryStatus,
+        Progress,
+        Rates,
+        RemoveReport,
+    )
+    from xsearch.library import Library, open
+
+_LAZY = {
+    "CheckReport": "xsearch.core.values",
+    "CompactReport": "xsearch.core.values",
+    "DualEncoder": "xsearch.core.encoder",
+    "FailedFile": "xsearch.core.values",
+    "Hit": "xsearch.core.values",
+    "Image": "xsearch.core.query",
+    "IndexReport": "xsearch.core.values",
+    "Library": "xsearch.library",
+    "LibraryStatus": "xsearch.core.values",
+    "Progress": "xsearch.core.values",
+    "Rates": "xsearch.core.values",
+    "RegionEncoder": "xsearch.core.encoder",
+    "RemoveReport": "xsearch.core.values",
+    "TextEmbeddings": "xsearch.core.encoder",
+    "TruncationWarning": "xsearch.core.query",
+    "open": "xsearch.library",
+}
+
+__all__ = [
+    "CheckReport",
+    "CompactReport",
+    "DualEncoder",
+    "EncoderError",
+    "EncoderMismatchError",
+    "Error",
+    "FailedFile",
+    "Hit",
+    "Image",
+    "ImageError",
+    "IndexReport",
+    "Library",
+    "LibraryError",
+    "LibraryLockedError",
+    "LibraryNotFoundError",
+    "LibraryReadOnlyError",
+    "LibraryStatus",
+    "LibraryTooNewError",
+    "MissingExtraError",
+    "Progress",
+    "Rates",
+    "RegionEncoder",
+    "RemoveReport",
+    "SourceError",
+    "StorageError",
+    "TextEmbeddings",
+    "TruncationWarning",
+    "UsageError",
+    "__version__",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("xsearch-engine")
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'xsearch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The typer command: a thin skin over the Python API."""

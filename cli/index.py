@@ -1,0 +1,162 @@
+"""`xsearch index`, `init` and `demo`: getting pictures and texts into a library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xsearch.cli.options import EncoderOption, JsonOption, LibraryOption, WaitOption
+from xsearch.cli.render import (
+    complain,
+    counted,
+    duration,
+    progress_bar,
+    short_path,
+    write_json,
+    write_line,
+)
+
+if TYPE_CHECKING:
+    from xsearch.core.values import IndexReport
+
+_SHOWN_FAILURES = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("index")(index)
+    app.command("init")(init)
+    app.command("demo")(demo)
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Folders, pictures, and text files (.txt: a line a text; .csv and .jsonl with "
+            "`text` and optionally `image`). None: everything indexed before.",
+            show_default=False,
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    encoder: EncoderOption = None,
+    exclude_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude-dir",
+            metavar="NAME",
+            help="Leave out folders of this name or glob pattern (with a slash: path from the "
+            "root); may be repeated, and is remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    include_hidden: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-hidden/--no-include-hidden",
+            help="Index hidden files and folders too; remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Threads that read and decode. Default: the number of cores.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Pictures embedded at once.")
+    ] = 16,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune/--no-prune",
+            help="Take files that are gone out of the results; never where a whole root is "
+            "missing or empty.",
+        ),
+    ] = True,
+    max_pixels: Annotated[
+        int,
+        typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
+    ] = 200,
+    wait: WaitOption = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Index pictures and texts; run it again any time, only what changed is read."""
+    import xsearch
+
+    with xsearch.open(library, encoder=encoder, wait=wait) as opened, progress_bar() as bar:
+        report = opened.index(
+            paths,
+            exclude_dirs=exclude_dir,
+            include_hidden=include_hidden,
+            workers=workers,
+            batch_size=batch_size,
+            prune=prune,
+            max_pixels=max_pixels * 1_000_000,
+            wait=wait,
+            progress=bar,
+        )
+        place = opened.path
+    for warning in report.warnings:
+        complain(warning, prefix="warning: ")
+    if as_json:
+        write_json({"library": str(place), **report.to_dict()})
+        return
+    _write_summary(report, place)
+
+
+def _write_summary(report: IndexReport, place: Path) -> None:
+    names = ("added", "updated", "moved", "removed", "unchanged", "failed")
+    counts = [f"{getattr(report, name):,} {name}" for name in names if getattr(report, name)]
+    write_line(f"files: {', '.join(counts) or 'none found'}")
+    if report.texts or report.texts_removed:
+        changes = [f"{report.texts:,} added"] if report.texts else []
+        changes += [f"{report.texts_removed:,} removed"] if report.texts_removed else []
+        write_line(f"texts: {', '.join(changes)}")
+    if report.skipped:
+        write_line(f"skipped: {counted(report.skipped, 'file')} of other kinds")
+    for failure in report.failures[:_SHOWN_FAILURES]:
+        complain(f"{short_path(failure.path)}: {failure.reason}", prefix="failed: ")
+    if len(report.failures) > _SHOWN_FAILURES:
+        rest = len(report.failures) - _SHOWN_FAILURES
+        complain(f"{rest:,} more; `xsearch status --failed` lists all", prefix="failed: ")
+    rates = [
+        f"{name} {rate:,.0f}/s"
+        for name in ("decode", "encode", "write")
+        if (rate := getattr(report.rates, name))
+    ]
+    speed = f" ({', '.join(rates)})" if rates else ""
+    write_line(f"time: {duration(report.seconds)}{speed}")
+    write_line(f"library: {short_path(place)}")
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where; default: this folder.")
+    ] = Path(),
+) -> None:
+    """Make a library in this folder (.xsearch), used by commands here and below."""
+    import xsearch
+    from xsearch.locate import FOLDER_NAME
+
+    place = folder / FOLDER_NAME
+    existed = (place / "catalog.db").exists()
+    with xsearch.open(place) as opened:
+        write_line(f"{short_path(opened.path)}: {'was there already' if existed else 'made'}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")],
+) -> None:
+    """Write sample photographs to a folder, to try things on."""
+    from xsearch.demo import write_demo_photos
+
+    written = write_demo_photos(folder)
+    write_line(f"{counted(len(written), 'photograph')} in {short_path(written[0].parent)}")

@@ -1,0 +1,104 @@
+"""The command `xsearch`: its verbs, and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from xsearch.cli import index, maintain, query
+from xsearch.cli.render import complain
+from xsearch.core.errors import Error, UsageError
+
+app = typer.Typer(
+    name="xsearch",
+    help="Search your own pictures and texts by meaning: offline, nothing to download.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    epilog="Start with: xsearch index ./photos, then: xsearch query 'cat on grass'",
+)
+index.register(app)
+query.register(app)
+maintain.register(app)
+
+_Usage: Any = typer.BadParameter.__mro__[1]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from xsearch import __version__
+
+        print(f"xsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback when something fails.")
+    ] = False,
+) -> None:
+    del version, debug
+
+
+def run() -> None:
+    """Entry point: 0 done (also with no hits), 1 failed, 2 usage, 130 interrupted."""
+    debug = "--debug" in sys.argv[1:]
+    # `xsearch query cat --debug` works too, wherever it stands before `--`.
+    words = [word for at, word in enumerate(sys.argv[1:]) if word != "--debug" or _after(at)]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status = app(args=words, standalone_mode=False)
+        except _Usage as error:
+            status = _usage(error, words)
+        except typer.Abort:
+            status = 130
+        except KeyboardInterrupt:
+            complain("interrupted; what was committed stays. Run the command again to go on.")
+            status = 130
+        except BrokenPipeError:
+            # The reader of a pipe, such as `head`, has enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        except Error as error:
+            if debug:
+                raise
+            complain(str(error))
+            status = 2 if isinstance(error, UsageError) else 1
+        except Exception as error:
+            if debug:
+                raise
+            complain(
+                f"{type(error).__name__}: {error}. This should not happen: run it again with "
+                "--debug and report what it prints."
+            )
+            status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _after(at: int) -> bool:
+    """Whether the word at this place comes after `--`."""
+    return "--" in sys.argv[1 : at + 1]
+
+
+def _usage(error: Any, words: list[str]) -> int:
+    complain(error.format_message())
+    if type(error).__name__ == "NoSuchOption" and "query" in words:
+        complain("A query that begins with - goes after --: xsearch query -- -5°C", prefix="")
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context else "xsearch"
+    complain(f"`{name} -h` lists what there is.", prefix="")
+    return 2
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    complain(str(message), prefix="note: ")

@@ -1,0 +1,152 @@
+"""Showing things to people: tables, numbers, progress. Data on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xsearch.core.paths import displayable
+
+if TYPE_CHECKING:
+    from xsearch.core.values import Hit, Progress, ProgressCallback
+
+_STAGES = {
+    "scan": "Looking for files",
+    "embed": "Indexing",
+    "write": "Writing",
+    "index": "Updating the index",
+    "compact": "Compacting",
+    "check": "Checking vectors",
+}
+
+
+def complain(message: str, prefix: str = "xsearch: ") -> None:
+    """One line on stderr."""
+    print(f"{prefix}{message}", file=sys.stderr)
+
+
+def write_json(value: dict[str, Any]) -> None:
+    """One JSON object, on a line of its own."""
+    write_line(json.dumps(value, ensure_ascii=False))
+
+
+def write_line(text: str) -> None:
+    """A line on stdout, whatever its encoding: what it cannot show is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def write_path(path: Path) -> None:
+    """A path on a line: readable on a terminal, its own bytes in a pipe."""
+    if sys.stdout.isatty():
+        write_line(displayable(path))
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+
+
+def short_path(path: Path) -> str:
+    """A path as people read it: relative to this folder where it lies below it."""
+    try:
+        return displayable(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return displayable(path)
+
+
+def write_hits(hits: Iterable[Hit]) -> None:
+    """A table of hits: rank, score, and the text or path; whole, so that it can be copied."""
+    strong, dim, plain = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if _coloured(sys.stdout) else ("",) * 3
+    for hit in hits:
+        places = "" if hit.path is None else short_path(hit.path)
+        if hit.missing:
+            places += "  (cannot be reached now)"
+        if hit.other_paths:
+            places += f"  (+{len(hit.other_paths)} with the same content)"
+        rank = f"{hit.rank:>3}  {strong}{hit.score:.2f}{plain}  "
+        if hit.text is None:
+            write_line(rank + places)
+        else:
+            text = " ".join(hit.text.split())
+            text = text if len(text) <= 200 else text[:199] + "…"
+            write_line(rank + text)
+            if places:
+                write_line(f"{'':>11}{dim}{places}{plain}")
+
+
+def bytes_text(count: int) -> str:
+    """A size for people, in binary units."""
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("unreachable")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@contextmanager
+def progress_bar() -> Iterator[ProgressCallback | None]:
+    """A bar on stderr with rate and time left; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _follow(bar)
+
+
+def _follow(bar: Any) -> Callable[[Progress], None]:
+    task = bar.add_task(_STAGES["scan"], total=None, rate="")
+    stage = "scan"
+
+    def show(progress: Progress) -> None:
+        nonlocal stage
+        if progress.stage != stage:
+            stage = progress.stage
+            bar.reset(task, description=_STAGES[stage], total=progress.total, rate="")
+        speed = bar.tasks[0].speed
+        rate = f"{speed:.0f}/s" if speed and progress.total else ""
+        bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+
+    return show
+
+
+def _coloured(stream: Any) -> bool:
+    return bool(stream.isatty()) and "NO_COLOR" not in os.environ

@@ -1,0 +1,1 @@
+"""Encoders and search: from a query to hits."""

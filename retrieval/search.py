@@ -1,0 +1,192 @@
+"""Search: a query vector to hits, over one consistent snapshot of the library."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xsearch.core.encoder import Logistic
+from xsearch.core.errors import LibraryError
+from xsearch.core.values import Hit, Kind
+from xsearch.indexer.index import VectorIndex, exact_search, merge, open_index
+from xsearch.indexer.reader import EncoderRow, FoundFile, FoundItem, Reader, Snapshot
+from xsearch.indexer.vectors import open_rows, vector_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_RETRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """What one commit of a library holds for one kind of target, opened for searching.
+
+    `tail` are the rows that the index does not cover, `deleted` those to leave out.
+    """
+
+    vectors: NDArray[np.float16]
+    index: VectorIndex | None
+    tail: NDArray[np.int64]
+    deleted: NDArray[np.int64]
+
+    def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[float, int]]:
+        """The k best rows for a query (dim,): cosine and row, best first."""
+        queries = query[None, :].astype(np.float32)
+        parts = [exact_search(self.vectors, self.tail, queries, k)]
+        if self.index is not None:
+            parts.append(self.index.search(queries, k, excluded=self.deleted))
+        similarities, rows = merge(parts, k)
+        return [
+            (float(similarity), int(row))
+            for similarity, row in zip(similarities[0], rows[0], strict=True)
+            if row >= 0
+        ]
+
+
+class Searcher:
+    """Answers queries on one library; usable from any number of threads."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._lock = threading.Lock()
+        self._revision = -1
+        self._spaces: dict[Kind, _Space] = {}
+
+    def search(
+        self, vector: NDArray[np.float32], k: int, target: Kind, logistic: Logistic
+    ) -> list[Hit]:
+        """The k items of a kind nearest to a unit vector (dim,), best first.
+
+        A picture that was deleted from a folder that is there is left out, even before the
+        next `index`; one whose whole root cannot be reached is shown as missing.
+
+        Raises:
+            LibraryError: vectors are missing; `xsearch check` says more.
+        """
+        for attempt in range(_RETRIES):
+            try:
+                with self._reader.snapshot() as snapshot:
+                    return self._search(snapshot, vector, k, target, logistic)
+            except FileNotFoundError as error:
+                # A compaction switched generations between the snapshot and opening its file.
+                if attempt == _RETRIES - 1:
+                    raise LibraryError(
+                        f"{error.filename}: the vectors are missing. Run `xsearch check`, then "
+                        "`xsearch index`."
+                    ) from error
+        raise AssertionError("unreachable")
+
+    def _search(
+        self,
+        snapshot: Snapshot,
+        vector: NDArray[np.float32],
+        k: int,
+        target: Kind,
+        logistic: Logistic,
+    ) -> list[Hit]:
+        encoder = snapshot.encoder()
+        if encoder is None:
+            return []
+        space = self._space(snapshot, encoder, target)
+        reachable = _Roots()
+        hits: list[Hit] = []
+        seen, wanted = 0, k
+        while True:
+            found = space.nearest(vector, wanted)
+            items = snapshot.items_at(encoder.id, [row for _, row in found[seen:]])
+            for similarity, row in found[seen:]:
+                hit = _hit(items[row], similarity, len(hits) + 1, logistic, reachable)
+                if hit is not None:
+                    hits.append(hit)
+                    if len(hits) == k:
+                        return hits
+            if len(found) < wanted:
+                return hits
+            seen, wanted = wanted, wanted * 2
+
+    def _space(self, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
+        revision = snapshot.revision()
+        with self._lock:
+            if revision == self._revision and target in self._spaces:
+                return self._spaces[target]
+        space = _open_space(self._reader.folder, snapshot, encoder, target)
+        with self._lock:
+            if revision > self._revision:
+                self._revision, self._spaces = revision, {}
+            if revision == self._revision:
+                self._spaces[target] = space
+        return space
+
+
+def _open_space(folder: Path, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
+    place = (folder, encoder.fingerprint, encoder.generation)
+    index = open_index(*place, target, encoder.rows)
+    vectors = open_rows(vector_path(*place), encoder.rows, encoder.dim)
+    deleted = np.array(snapshot.deleted_rows(encoder.id), dtype=np.int64)
+    covered = index.rows if index else 0
+    tail = np.array(snapshot.rows_of(encoder.id, target, covered), dtype=np.int64)
+    if len(deleted) and len(tail):
+        tail = tail[~np.isin(tail, deleted)]
+    return _Space(vectors, index, tail, deleted)
+
+
+class _Roots:
+    """Whether roots can be reached, asked once each: there, and not empty."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, bool] = {}
+
+    def __contains__(self, root: Path) -> bool:
+        if root not in self._known:
+            try:
+                with os.scandir(root) as entries:
+                    self._known[root] = next(entries, None) is not None
+            except OSError:
+                self._known[root] = False
+        return self._known[root]
+
+
+def _hit(
+    item: FoundItem, similarity: float, rank: int, logistic: Logistic, roots: _Roots
+) -> Hit | None:
+    places = item.image_files or item.files
+    path, others, missing = _choose(places, roots)
+    if path is None and (places or item.kind == "image"):
+        return None
+    return Hit(
+        id=item.id,
+        rank=rank,
+        kind=item.kind,
+        score=score(similarity, logistic),
+        similarity=similarity,
+        path=path,
+        text=item.text,
+        other_paths=others,
+        missing=missing,
+    )
+
+
+def _choose(
+    places: Sequence[FoundFile], roots: _Roots
+) -> tuple[Path | None, tuple[Path, ...], bool]:
+    """The first existing file, the others, and whether none can be reached now."""
+    existing = [place.path for place in places if os.path.lexists(place.path)]
+    if existing:
+        return existing[0], tuple(dict.fromkeys(existing[1:])), False
+    away = [place.path for place in places if place.root not in roots]
+    if away:
+        return away[0], tuple(dict.fromkeys(away[1:])), True
+    return None, (), False
+
+
+def score(similarity: float, logistic: Logistic) -> float:
+    """A cosine as a score from 0 to 1."""
+    return 1.0 / (1.0 + math.exp(-(logistic.slope * similarity + logistic.intercept)))
