@@ -105,7 +105,7 @@ class Library:
         if isinstance(given, str | os.PathLike):
             from xsearch.retrieval.encoders import load_encoder
 
-            encoder = load_encoder(given)
+            encoder = load_encoder(given if isinstance(given, str) else Path(given))
         else:
             encoder = given
         if row is not None:

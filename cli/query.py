@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,22 @@ import typer
 
 from xsearch.cli.options import EncoderOption, JsonOption, LibraryOption
 from xsearch.cli.render import complain, write_hits, write_json, write_path
-from xsearch.core.errors import SourceError, UsageError
-from xsearch.core.images import is_image_name
+from xsearch.core.errors import SourceError
+from xsearch.core.formats import is_image_name
 
 if TYPE_CHECKING:
     from xsearch.core.query import Image
+    from xsearch.core.values import Kind
 
 _URL = ("http://", "https://", "file://")
 _PATH_LIKE = re.compile(r"\.{0,2}[/\\]|~|[A-Za-z]:[/\\]")
+
+
+class Target(StrEnum):
+    """What a query finds."""
+
+    image = "image"
+    text = "text"
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +44,7 @@ def query(
             "- go after --.",
         ),
     ],
-    target: Annotated[
-        str, typer.Option("--for", metavar="image|text", help="What to find.")
-    ] = "image",
+    target: Annotated[Target, typer.Option("--for", help="What to find.")] = Target.image,
     top: Annotated[int, typer.Option("--top", "-k", min=0, help="How many hits.")] = 10,
     filepath_only: Annotated[
         bool, typer.Option("--filepath-only", "-f", help="Print paths alone, one a line.")
@@ -49,13 +56,12 @@ def query(
     """Find pictures by words, texts by a picture, look-alikes of a picture."""
     import xsearch
 
-    if target not in ("image", "text"):
-        raise UsageError(f"--for takes image or text, not {target!r}")
+    kind: Kind = "text" if target is Target.text else "image"
     asked = read_query(" ".join(words))
     with xsearch.open(library, encoder=encoder, create=False) as opened:
-        hits = opened.search(asked, k=top, target=target)
+        hits = opened.search(asked, k=top, target=kind)
         if not hits and top:
-            _explain_nothing(opened.path, target)
+            _explain_nothing(opened.path, kind)
     if as_json:
         for hit in hits:
             write_json(hit.to_dict())

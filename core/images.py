@@ -23,37 +23,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from xsearch.core.errors import ImageError
+from xsearch.core.formats import SUFFIXES_OF
 from xsearch.core.values import ImageMetadata
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
-
-# What Pillow's raster plugins and pillow-heif read. Left out on purpose: formats that run
-# another program (EPS, PostScript), vector and scientific containers, and video.
-_SUFFIXES_OF = {
-    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
-    "PNG": ".png .apng",
-    "GIF": ".gif",
-    "WEBP": ".webp",
-    "BMP": ".bmp",
-    "TIFF": ".tif .tiff",
-    "AVIF": ".avif .avifs",
-    "HEIF": ".heic .heics .heif .heifs .hif",
-    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
-    "ICO": ".ico",
-    "ICNS": ".icns",
-    "PPM": ".ppm .pgm .pbm .pnm .pfm",
-    "PCX": ".pcx",
-    "PSD": ".psd",
-    "SGI": ".sgi .bw .rgb .rgba",
-    "DDS": ".dds",
-    "QOI": ".qoi",
-    "DIB": ".dib",
-    "TGA": ".tga .icb .vda .vst",
-}
-IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    suffix for suffixes in _SUFFIXES_OF.values() for suffix in suffixes.split()
-)
 
 # Covers the largest phone cameras (16320 x 12240 = 199,756,800).
 DEFAULT_MAX_PIXELS = 200_000_000
@@ -62,11 +36,6 @@ _HEADER_BYTES = 16
 _WHITE = (255, 255, 255)
 _CUT_SHORT = re.compile("truncated|not enough image data|end of file", re.IGNORECASE)
 _lock = threading.Lock()
-
-
-def is_image_name(name: str) -> bool:
-    """Tell by its suffix whether a file name is that of a picture that can be read."""
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +157,7 @@ def _identify(file: BinaryIO) -> ImageFile.ImageFile:
     if header[4:8] == b"ftyp":
         _register_heif()
     failure: Exception | None = None  # of the plugin that knew the first bytes
-    for name in _SUFFIXES_OF:
+    for name in SUFFIXES_OF:
         if name not in Image.OPEN:
             Image.init()
         if name not in Image.OPEN:

@@ -332,7 +332,7 @@ class _Batch:
             self._update_file(candidate.file_id, candidate, state, item)
             return candidate.file_id
         # A failed or partly read text file may have left a row in this very run.
-        known = self._connection.scalar(
+        known: int | None = self._connection.scalar(
             sa.select(files.c.id).where(
                 files.c.root_id == candidate.root,
                 files.c.folder == to_stored(candidate.folder),

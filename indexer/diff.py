@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xsearch.core.images import is_image_name
+from xsearch.core.formats import is_image_name
 from xsearch.core.paths import displayable
 from xsearch.core.values import FailedFile
 from xsearch.indexer.catalog import Catalog, FileRow, RootRow
@@ -154,37 +154,34 @@ class _Comparison:
             elif role != "sidecar":
                 self._difference.counts.unchanged += 1
             return False
-        self._difference.spool.add(
-            Candidate(
-                self._root.id,
-                path,
-                folder,
-                entry.name,
-                role,
-                entry.size,
-                entry.mtime_ns,
-                entry.error,
-                *(() if row is None else _previous(row)),
-                images=images,
-            )
+        candidate = Candidate(
+            self._root.id,
+            path,
+            folder,
+            entry.name,
+            role,
+            entry.size,
+            entry.mtime_ns,
+            entry.error,
+            images=images,
         )
+        self._difference.spool.add(candidate if row is None else _with_row(candidate, row))
         return True
 
     def _warn(self, folder: str, what: str) -> None:
         self._difference.warnings.append(f"{displayable(self._root.path / folder)} {what}.")
 
 
-def _previous(
-    row: FileRow,
-) -> tuple[int, int | None, str | None, bool, bool, str | None, str | None]:
-    return (
-        row.id,
-        row.item_id,
-        row.content_hash.hex() if row.content_hash else None,
-        row.state == "ok",
-        row.gone,
-        row.error_code,
-        row.error,
+def _with_row(candidate: Candidate, row: FileRow) -> Candidate:
+    return replace(
+        candidate,
+        file_id=row.id,
+        old_item=row.item_id,
+        old_hash=row.content_hash.hex() if row.content_hash else None,
+        was_ok=row.state == "ok",
+        was_gone=row.gone,
+        old_code=row.error_code,
+        old_error=row.error,
     )
 
 

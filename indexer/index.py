@@ -68,7 +68,8 @@ class FlatIndex:
         import faiss
 
         self.rows = rows
-        self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
+        self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
     def search(
         self,
@@ -85,7 +86,8 @@ class FlatIndex:
         if k == 0:
             return _nothing(len(queries))
         selector = _selector(excluded, allowed)
-        parameters = faiss.SearchParameters(sel=selector) if selector is not None else None
+        search_parameters: Any = faiss.SearchParameters
+        parameters = None if selector is None else search_parameters(sel=selector)
         similarities, rows = self._index.search(queries, k, params=parameters)
         return similarities, rows
 
@@ -95,7 +97,8 @@ class FlatIndex:
 
         if self._index.ntotal != len(rows):
             return False
-        codes = faiss.downcast_index(self._index.index).codes
+        flat: Any = faiss.downcast_index(self._index.index)
+        codes = flat.codes
         stored = faiss.rev_swig_ptr(codes.data(), codes.size()).view("<f2")
         stored = stored.reshape(len(rows), vectors.shape[1])
         ids = faiss.vector_to_array(self._index.id_map)
@@ -108,7 +111,7 @@ class FlatIndex:
 def _selector(excluded: NDArray[np.int64] | None, allowed: NDArray[np.int64] | None) -> Any | None:
     import faiss
 
-    selectors = []
+    selectors: list[Any] = []
     if allowed is not None:
         selectors.append(faiss.IDSelectorBatch(allowed))
     if excluded is not None and len(excluded):

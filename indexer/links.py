@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -53,7 +54,7 @@ def link_captions(catalog: Catalog) -> int:
         linked += len(found)
 
 
-def _unlinked(last: int) -> sa.Select[tuple[int, str, str]]:
+def _unlinked(last: int) -> sa.Select[Any]:
     picture = items.alias("picture")
     return (
         sa.select(captions.c.id, captions.c.image_ref, roots.c.path)
@@ -70,7 +71,7 @@ def _unlinked(last: int) -> sa.Select[tuple[int, str, str]]:
     )
 
 
-def _item_at(root: int, folder: str, name: str) -> sa.Select[tuple[int]]:
+def _item_at(root: int, folder: str, name: str) -> sa.Select[Any]:
     return sa.select(files.c.item_id).where(
         files.c.root_id == root,
         files.c.folder == ("" if folder == "." else to_stored(folder)),

@@ -86,9 +86,14 @@ def _forget_files(connection: sa.Connection, where: sa.ColumnElement[bool]) -> N
 
 
 def _live_items(catalog: Catalog) -> int:
-    query = sa.select(sa.func.count()).select_from(items).where(items.c.deleted_at.is_(None))
+    return _count(catalog, items, items.c.deleted_at.is_(None))
+
+
+def _count(catalog: Catalog, table: sa.Table, where: sa.ColumnElement[bool] | None = None) -> int:
+    query = sa.select(sa.func.count()).select_from(table)
     with catalog.reading() as connection:
-        return int(connection.execute(query).scalar_one())
+        counted = query if where is None else query.where(where)
+        return int(connection.execute(counted).scalar_one())
 
 
 def compact(
@@ -223,18 +228,15 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
         repaired += [
             f"{path.name}: deleted, of no use" for path in drop_old_vectors(library, catalog)
         ]
-    with catalog.reading() as connection:
-        counts = [
-            int(connection.execute(query).scalar_one())
-            for query in (
-                sa.select(sa.func.count())
-                .select_from(files)
-                .where(files.c.missing_since.is_(None), files.c.role != "sidecar"),
-                sa.select(sa.func.count()).select_from(items).where(items.c.deleted_at.is_(None)),
-                sa.select(sa.func.count()).select_from(embeddings),
-            )
-        ]
-    return CheckReport(*counts, lost=lost, repaired=tuple(repaired), problems=tuple(problems))
+    present = sa.and_(files.c.missing_since.is_(None), files.c.role != "sidecar")
+    return CheckReport(
+        files=_count(catalog, files, present),
+        items=_live_items(catalog),
+        vectors=_count(catalog, embeddings),
+        lost=lost,
+        repaired=tuple(repaired),
+        problems=tuple(problems),
+    )
 
 
 def _check_vectors(

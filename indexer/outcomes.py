@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -111,7 +111,7 @@ class Spool:
 
     def add(self, candidate: Candidate) -> None:
         """Append one."""
-        json.dump(astuple(candidate), self._file)
+        json.dump(asdict(candidate), self._file)
         self._file.write("\n")
         self._count += 1
 
@@ -121,8 +121,8 @@ class Spool:
     def __iter__(self) -> Iterator[Candidate]:
         self._file.seek(0)
         for line in self._file:
-            *values, images = json.loads(line)
-            yield Candidate(*values, tuple(images))
+            values = json.loads(line)
+            yield Candidate(**{**values, "images": tuple(values["images"])})
 
     def close(self) -> None:
         """Delete the list."""

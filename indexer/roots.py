@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xsearch.core.errors import SourceError
-from xsearch.core.images import is_image_name
+from xsearch.core.formats import is_image_name
 from xsearch.core.paths import absolute, displayable
 from xsearch.indexer.catalog import Catalog, RootRow
 from xsearch.indexer.scan import SYSTEM_FOLDERS, Rules

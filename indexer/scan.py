@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xsearch.core.images import is_image_name
+from xsearch.core.formats import is_image_name
 
 if TYPE_CHECKING:
     import pathspec
@@ -142,7 +143,8 @@ class _Walker:
         return True
 
     def _list(self, folder: str, entries: list[os.DirEntry[str]]) -> tuple[Listing, list[str]]:
-        listing, folders = Listing(folder), []
+        listing = Listing(folder)
+        folders: list[str] = []
         if any(entry.name == IGNORE_NAME for entry in entries):
             self._read_ignore_file(folder)
         for entry in entries:
@@ -247,7 +249,7 @@ def _is_library(entries: list[os.DirEntry[str]]) -> bool:
 
 
 def _hidden_attribute(entry: os.DirEntry[str]) -> bool:
-    if os.name != "nt":
+    if sys.platform != "win32":
         return False
     try:
         attributes = entry.stat(follow_symlinks=False).st_file_attributes

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +31,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         if not _cannot_write_beside(error):
             raise _damaged(path, error) from error
+    import shutil
+    import tempfile
+
     log = path.with_name(path.name + "-wal")
     try:
         if log.exists() and log.stat().st_size:

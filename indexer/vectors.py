@@ -34,7 +34,8 @@ def to_rows(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
     if not np.all(np.isfinite(norms)) or np.any(norms == 0):
         raise ValueError("an embedding is not finite or has length zero")
     # Little-endian whatever the machine: a library can be carried to any other.
-    return (vectors / norms).astype("<f2")
+    rows: NDArray[np.float16] = (vectors / norms).astype("<f2")
+    return rows
 
 
 def checksums(rows: NDArray[np.float16]) -> list[int]:

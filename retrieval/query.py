@@ -62,7 +62,8 @@ def _embed_image(query: Image, encoder: DualEncoder) -> NDArray[np.float32]:
             picture = decode(source, min_side=encoder.image_size).image
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.code) from error
-    return encoder.embed_images(encoder.preprocess(picture)[None])[0]
+    vector: NDArray[np.float32] = encoder.embed_images(encoder.preprocess(picture)[None])[0]
+    return vector
 
 
 def _open(source: Any) -> tuple[Path | io.BytesIO, str]:

@@ -24,7 +24,8 @@ from PIL import Image, ImageFile
 from skimage import data as samples
 
 from xsearch.core.errors import ImageError
-from xsearch.core.images import IMAGE_SUFFIXES, decode, is_image_name, quiet_pillow
+from xsearch.core.formats import IMAGE_SUFFIXES, is_image_name
+from xsearch.core.images import decode, quiet_pillow
 from xsearch.core.perceptual import hamming, perceptual_hash
 
 pillow_heif.register_heif_opener()  # to write HEIC here
@@ -96,7 +97,7 @@ def heavy_modules_after(code: str) -> list[str]:
 
 
 def test_telling_names_apart_loads_neither_pillow_nor_numpy():
-    code = "from xsearch.core.images import is_image_name; is_image_name('a.jpg')"
+    code = "from xsearch.core.formats import is_image_name; is_image_name('a.jpg')"
     assert heavy_modules_after(code) == []
 
 
