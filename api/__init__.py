@@ -34,33 +34,33 @@ from xsearch.core.errors import (
 if TYPE_CHECKING:
     from xsearch.core.encoder import DualEncoder, RegionEncoder, TextEmbeddings
     from xsearch.core.query import Image, TruncationWarning
-    from xsearch.core.values import (
+    from xsearch.core.reports import (
         CheckReport,
         CompactReport,
         FailedFile,
-        Hit,
         IndexReport,
         LibraryStatus,
         Progress,
         Rates,
         RemoveReport,
     )
+    from xsearch.core.values import Hit
     from xsearch.library import Library, open
 
 _LAZY = {
-    "CheckReport": "xsearch.core.values",
-    "CompactReport": "xsearch.core.values",
+    "CheckReport": "xsearch.core.reports",
+    "CompactReport": "xsearch.core.reports",
     "DualEncoder": "xsearch.core.encoder",
-    "FailedFile": "xsearch.core.values",
+    "FailedFile": "xsearch.core.reports",
     "Hit": "xsearch.core.values",
     "Image": "xsearch.core.query",
-    "IndexReport": "xsearch.core.values",
+    "IndexReport": "xsearch.core.reports",
     "Library": "xsearch.library",
-    "LibraryStatus": "xsearch.core.values",
-    "Progress": "xsearch.core.values",
-    "Rates": "xsearch.core.values",
+    "LibraryStatus": "xsearch.core.reports",
+    "Progress": "xsearch.core.reports",
+    "Rates": "xsearch.core.reports",
     "RegionEncoder": "xsearch.core.encoder",
-    "RemoveReport": "xsearch.core.values",
+    "RemoveReport": "xsearch.core.reports",
     "TextEmbeddings": "xsearch.core.encoder",
     "TruncationWarning": "xsearch.core.query",
     "open": "xsearch.library",

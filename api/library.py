@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 from xsearch.core.errors import LibraryReadOnlyError, UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
-from xsearch.core.values import (
-    KINDS,
+from xsearch.core.reports import (
     CheckReport,
     CompactReport,
     FailedFile,
-    Hit,
     IndexReport,
-    Kind,
     LibraryStatus,
     ProgressCallback,
     RemoveReport,
 )
+from xsearch.core.values import KINDS, Hit, Kind
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,7 +19,7 @@ from xsearch.cli.render import (
 )
 
 if TYPE_CHECKING:
-    from xsearch.core.values import IndexReport
+    from xsearch.core.reports import IndexReport
 
 _SHOWN_FAILURES = 5
 

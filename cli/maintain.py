@@ -21,7 +21,7 @@ from xsearch.cli.render import (
 from xsearch.core.paths import displayable
 
 if TYPE_CHECKING:
-    from xsearch.core.values import LibraryStatus
+    from xsearch.core.reports import LibraryStatus
 
 
 def register(app: typer.Typer) -> None:

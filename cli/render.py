@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from xsearch.core.paths import displayable
 
 if TYPE_CHECKING:
-    from xsearch.core.values import Hit, Progress, ProgressCallback
+    from xsearch.core.reports import Progress, ProgressCallback
+    from xsearch.core.values import Hit
 
 _STAGES = {
     "scan": "Looking for files",

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from xsearch.core.errors import StorageError
 from xsearch.core.hashing import hash_text
 from xsearch.core.paths import from_stored, to_stored
-from xsearch.core.values import FailedFile, ImageMetadata
+from xsearch.core.reports import FailedFile
+from xsearch.core.values import ImageMetadata
 from xsearch.indexer.catalog import Catalog, now, refresh_liveness
 from xsearch.indexer.outcomes import Candidate, FileFailed, FileState, ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xsearch.core.formats import is_image_name
 from xsearch.core.paths import displayable
-from xsearch.core.values import FailedFile
+from xsearch.core.reports import FailedFile
 from xsearch.indexer.catalog import Catalog, FileRow, RootRow
 from xsearch.indexer.commit import Counts
 from xsearch.indexer.outcomes import Candidate, Role, Spool, absolute_path

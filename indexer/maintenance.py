@@ -11,7 +11,13 @@ import sqlalchemy as sa
 
 from xsearch.core.errors import SourceError, StorageError
 from xsearch.core.paths import absolute, displayable, to_stored
-from xsearch.core.values import CheckReport, CompactReport, Progress, ProgressCallback, RemoveReport
+from xsearch.core.reports import (
+    CheckReport,
+    CompactReport,
+    Progress,
+    ProgressCallback,
+    RemoveReport,
+)
 from xsearch.indexer import sqlite
 from xsearch.indexer.catalog import Catalog, refresh_liveness
 from xsearch.indexer.derive import index_problems, update_indices

@@ -14,7 +14,7 @@ import numpy as np
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.images import DEFAULT_MAX_PIXELS, quiet_pillow
 from xsearch.core.paths import displayable
-from xsearch.core.values import IndexReport, Progress, ProgressCallback, Rates
+from xsearch.core.reports import IndexReport, Progress, ProgressCallback, Rates
 from xsearch.indexer import roots as roots_
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.commit import Committer, Counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from xsearch.core.values import FailedFile, LibraryStatus, RootStatus
+from xsearch.core.reports import FailedFile, LibraryStatus, RootStatus
 from xsearch.indexer.index import find_index
 from xsearch.indexer.reader import Snapshot, found_file, last_run
 from xsearch.indexer.schema import HEAD

@@ -1,0 +1,168 @@
+"""Reports: what indexing, removing, compacting, checking and looking at a library tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from xsearch.core.paths import displayable
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that could not be indexed, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How fast each stage went, in files a second of that stage's own time (None: unused).
+
+    `decode` is for all workers together, `encode` for the encoder, `write` for vectors and
+    catalog; the slowest bounds the run.
+    """
+
+    decode: float | None = None
+    encode: float | None = None
+    write: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one `index` run did. Counts are of files, but `texts`, which counts new text items.
+
+    `skipped` counts files that are neither pictures nor were asked for by name. `decoded` is
+    how many pictures had to be decoded, `embedded` how many items were embedded.
+    """
+
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    texts: int = 0
+    texts_removed: int = 0
+    skipped: int = 0
+    decoded: int = 0
+    embedded: int = 0
+    seconds: float = 0.0
+    rates: Rates = field(default_factory=Rates)
+    failures: tuple[FailedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        row = asdict(self)
+        row["failures"] = [
+            {"path": displayable(failure.path), "reason": failure.reason}
+            for failure in self.failures
+        ]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a long task: `done` of `total` files (`total` None while still counting).
+
+    `path` is the file just finished, as shown to people.
+    """
+
+    stage: Literal["scan", "embed", "write", "index", "compact", "check"]
+    done: int
+    total: int | None = None
+    path: str | None = None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RootStatus:
+    """A root, how many files it holds in the library, and whether it can be reached now."""
+
+    path: Path
+    files: int
+    reachable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryStatus:
+    """What a library holds. `items` counts by kind, `bytes_on_disk` by part, in bytes."""
+
+    path: Path
+    items: Mapping[str, int]
+    files: int
+    failed: int
+    roots: tuple[RootStatus, ...]
+    encoder: str | None
+    fingerprint: str | None
+    runtime: str | None
+    precision: str | None
+    dim: int | None
+    vectors: int
+    deleted_vectors: int
+    generation: int
+    index_kind: str | None
+    index_rows: int
+    bytes_on_disk: Mapping[str, int]
+    schema_version: str
+    faiss: str
+    last_run: Mapping[str, Any] | None
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as JSON-ready values."""
+        row = asdict(self)
+        row["path"] = displayable(self.path)
+        row["roots"] = [
+            {"path": displayable(root.path), "files": root.files, "reachable": root.reachable}
+            for root in self.roots
+        ]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveReport:
+    """What `remove` took out of the library (the files themselves stay untouched)."""
+
+    files: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What `compact` reclaimed."""
+
+    vectors_kept: int
+    vectors_dropped: int
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `check` found. `repaired` lists what it put right, `problems` what needs the user.
+
+    `lost` counts items whose vector is gone or damaged: the next `index` embeds them again.
+    """
+
+    files: int
+    items: int
+    vectors: int
+    lost: int
+    repaired: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing was lost and nothing is left to do."""
+        return not self.lost and not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        return {**asdict(self), "ok": self.ok}
