@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
-from PIL import Image, features
+from common import machine
+from PIL import Image
 
 from xsearch.core.images import decode
 
@@ -65,21 +63,6 @@ def rate(paths: list[Path], side: int, draft: bool, threads: int, seconds: float
             round_of_all()
             done += len(paths)
         return done / (time.perf_counter() - start)
-
-
-def machine() -> str:
-    """The processor as the system names it, its cores usable here, and the libraries."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].partition(":")[2].strip() if lines else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    turbo = features.version("libjpeg_turbo")
-    return (
-        f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}, "
-        f"Pillow {PIL.__version__}, libjpeg-turbo {turbo}"
-    )
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

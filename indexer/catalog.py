@@ -280,8 +280,8 @@ class Catalog:
         ).where(files.c.root_id == root, files.c.folder == to_stored(folder))
         with self.reading() as connection:
             found = {}
-            for id_, name, *rest in connection.execute(query):
-                name = from_stored(name)
+            for id_, stored, *rest in connection.execute(query).all():
+                name = from_stored(stored)
                 found[name] = FileRow(id_, name, *rest)
             return found
 

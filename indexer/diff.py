@@ -11,7 +11,7 @@ from xsearch.core.paths import displayable
 from xsearch.core.reports import FailedFile
 from xsearch.indexer.catalog import Catalog, FileRow, RootRow
 from xsearch.indexer.commit import Counts
-from xsearch.indexer.outcomes import Candidate, Role, Spool, absolute_path
+from xsearch.indexer.outcomes import Candidate, Role, Spool
 from xsearch.indexer.roots import Scope, rules_for
 from xsearch.indexer.scan import Entry, Listing, walk
 
@@ -146,17 +146,17 @@ class _Comparison:
         force: bool = False,
     ) -> bool:
         """Spool a file that must be read; count it otherwise. Returns whether it is spooled."""
-        path = absolute_path(self._root.path, folder, entry.name)
         if not force and row is not None and _same(row, entry, role):
             if row.state == "failed":
-                failure = FailedFile(Path(path), row.error or "unknown")
+                path = self._root.path / folder / entry.name
+                failure = FailedFile(path, row.error or "unknown")
                 self._difference.counts.failures.append(failure)
             elif role != "sidecar":
                 self._difference.counts.unchanged += 1
             return False
         candidate = Candidate(
             self._root.id,
-            path,
+            str(self._root.path / folder / entry.name),
             folder,
             entry.name,
             role,

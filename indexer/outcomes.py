@@ -6,7 +6,6 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from xsearch.indexer.sources import TextRow
@@ -133,8 +132,3 @@ class Spool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def absolute_path(root: Path, folder: str, name: str) -> str:
-    """A file's path as text, however its name is encoded."""
-    return str(root / folder / name)

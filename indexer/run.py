@@ -132,6 +132,7 @@ class _Run:
         self._batch: list[ImageRead] = []
         self._pending: set[bytes] = set()
         self._committer: Committer | None = None
+        self._known: Callable[[bytes], bool] = lambda _: False
 
     def go(self, scopes: list[roots_.Scope]) -> None:
         listed = _Tally(lambda count: self._progress(Progress("scan", count)))
@@ -168,6 +169,7 @@ class _Run:
             with reader.snapshot() as snapshot:
                 return snapshot.has_image(self._row.id, digest)
 
+        self._known = known
         files = FileReader(self._encoder, known, self._options.max_pixels, self._options.draft)
         window = self._workers * 2 + self._options.batch_size
         total, done = len(difference.spool), 0
@@ -189,8 +191,8 @@ class _Run:
         self._clock.decode(outcome)
         if outcome.pixels is None:
             return
-        if outcome.state.digest in self._pending:
-            # The same content twice since the last commit: embedded once.
+        if outcome.state.digest in self._pending or self._known(outcome.state.digest):
+            # The same content twice: in this batch, or committed while this one was read.
             outcome.pixels = None
             return
         self._pending.add(outcome.state.digest)
