@@ -9,24 +9,24 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xsearch.core.errors import LibraryReadOnlyError, UsageError
+from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
-from xsearch.core.reports import (
-    CheckReport,
-    CompactReport,
-    FailedFile,
-    IndexReport,
-    LibraryStatus,
-    ProgressCallback,
-    RemoveReport,
-)
 from xsearch.core.values import KINDS, Hit, Kind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from xsearch.core.encoder import DualEncoder
+    from xsearch.core.reports import (
+        CheckReport,
+        CompactReport,
+        FailedFile,
+        IndexReport,
+        LibraryStatus,
+        ProgressCallback,
+        RemoveReport,
+    )
     from xsearch.indexer.reader import Reader
     from xsearch.retrieval.search import Searcher
 
@@ -176,7 +176,8 @@ class Library:
     def remove(self, path: PathLike, *, wait: float = DEFAULT_WAIT) -> RemoveReport:
         """Take a root, folder or file out of the library; the files themselves stay untouched.
 
-        A later `index` of a root that holds the path brings it back.
+        A folder inside a root is left out of later scans of that root, until it is given to
+        `index` by its own path; a single file comes back with the next scan of its root.
 
         Raises:
             SourceError: the library holds nothing there.
@@ -305,14 +306,12 @@ def open(
 
 def _create(folder: Path, wait: float) -> None:
     from xsearch.indexer.catalog import create
+    from xsearch.indexer.disk import refused
     from xsearch.indexer.lock import writer_lock
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LibraryReadOnlyError(
-            f"{folder}: a library cannot be made here ({error.strerror or error}). Name another "
-            "folder with --library."
-        ) from error
+        raise refused(folder, error) from error
     with writer_lock(folder, "xsearch, creating the library", wait):
         create(folder)

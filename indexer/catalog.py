@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from xsearch.core.encoder import EncoderInfo
-from xsearch.core.errors import LibraryReadOnlyError
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.indexer import schema, sqlite
+from xsearch.indexer.disk import refused
 from xsearch.indexer.reader import CATALOG, EncoderRow, check_fingerprint
 from xsearch.indexer.tables import (
     captions,
@@ -25,6 +25,7 @@ from xsearch.indexer.tables import (
     roots,
     runs,
 )
+from xsearch.indexer.vectors import sync_folder
 
 _CHUNK = 500
 
@@ -68,11 +69,13 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / CATALOG
+        # The lock may have been waited for since the library was opened.
+        schema.migrate(self.path)
         self._engine = sqlite.create_engine(self.path)
         try:
             self._connection = self._engine.connect()
         except sa.exc.DBAPIError as error:
-            raise self._explained(error) from error
+            raise sqlite.explain(error, self.path) from error
 
     def close(self) -> None:
         """Close the connection; SQLite then folds its log into the catalog."""
@@ -97,23 +100,16 @@ class Catalog:
                 yield self._connection
                 self._connection.execute(library.update().values(revision=library.c.revision + 1))
         except sa.exc.DBAPIError as error:
-            raise self._explained(error) from error
+            raise sqlite.explain(error, self.path) from error
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Several reads without leaving a transaction open behind them."""
-        with self._connection.begin():
-            yield self._connection
-
-    def _explained(self, error: sa.exc.DBAPIError) -> Exception:
-        cause: Exception = error.orig if isinstance(error.orig, Exception) else error
-        if "readonly" in str(cause):
-            return LibraryReadOnlyError(
-                f"{self.path.parent}: cannot be written to. It can still be searched; copy the "
-                "library's folder elsewhere to change it."
-            )
-        explained = sqlite.explain(cause, self.path)
-        return error if explained is cause else explained
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except sa.exc.DBAPIError as error:
+            raise sqlite.explain(error, self.path) from error
 
     # Encoders
 
@@ -419,9 +415,31 @@ def _parts(ids: list[int]) -> Iterator[list[int]]:
 
 
 def create(folder: Path) -> None:
-    """Make an empty library in a folder, or bring an older one up to date, under the lock."""
-    (folder / "vectors").mkdir(parents=True, exist_ok=True)
-    schema.migrate(folder / CATALOG)
-    with Catalog(folder) as catalog, catalog.reading() as connection:
-        if connection.execute(sa.select(library.c.id)).one_or_none() is None:
-            connection.execute(library.insert().values(id=1, revision=1, created_at=now()))
+    """Make an empty library in a folder where there is none; the caller holds its lock.
+
+    The catalog appears under its name only once it is complete and on the disk.
+
+    Raises:
+        StorageError: the disk is full.
+    """
+    path = folder / CATALOG
+    if path.exists():
+        return  # Made by another process while this one waited for the lock.
+    partial = folder / "catalog.partial.db"
+    try:
+        for leftover in folder.glob(f"{partial.name}*"):
+            leftover.unlink()
+        schema.upgrade(partial)
+        engine = sqlite.create_engine(partial)
+        try:
+            with engine.begin() as connection:
+                connection.execute(library.insert().values(id=1, revision=1, created_at=now()))
+        except sa.exc.DBAPIError as error:
+            raise sqlite.explain(error, path) from error
+        finally:
+            engine.dispose()
+        sqlite.fold_log(partial)
+        partial.replace(path)
+        sync_folder(folder)
+    except OSError as error:
+        raise refused(folder, error) from error

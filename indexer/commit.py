@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sqlalchemy as sa
 
-from xsearch.core.errors import StorageError
 from xsearch.core.hashing import hash_text
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.core.reports import FailedFile
@@ -78,14 +77,7 @@ class Committer:
         rows = to_rows(np.concatenate(parts)) if parts else None
         first = self._vectors.rows
         if rows is not None:
-            try:
-                self._vectors.append(rows)
-            except OSError as error:
-                raise StorageError(
-                    f"{self._catalog.path.parent}: the disk refused a write "
-                    f"({error.strerror or error}). Everything committed before is safe; free "
-                    "some space and run the command again to go on."
-                ) from error
+            self._vectors.append(rows)
         marks = [] if rows is None else checksums(rows)
         done = Counts()
         with self._catalog.transaction() as connection:

@@ -3,12 +3,18 @@
 An index file holds the rows of one kind of item below a row number that its name tells:
 `<fingerprint>.<generation>.<kind>.<rows>.flat.faiss`. Rows from there on are searched exactly
 beside it until it is rebuilt. A file that is absent, stale or damaged is never an error.
+
+FAISS believes what a file says of itself, up to allocating all memory or reading beyond its end.
+Each file therefore closes with a seal, which opening verifies: the checksum of all but the codes
+(those are `check`'s business), so that opening stays cheap however large they are.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 
 FOLDER = "indices"
 _SMALL = 20_000
+# A mark, bytes before the codes, bytes of the codes, CRC-32 of what surrounds them.
+_SEAL = struct.Struct("<8sQQI")
+_MARK = b"xsearch1"
 
 
 class VectorIndex(Protocol):
@@ -195,9 +204,34 @@ def open_index(
     if found is None:
         return None
     try:
-        return FlatIndex(*found)
-    except RuntimeError:
-        return None  # Damaged, or just deleted by a writer: search the rows themselves.
+        return FlatIndex(*found) if _is_sealed(found[0]) else None
+    except (OSError, RuntimeError):
+        return None  # Just deleted by a writer: search the rows themselves.
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether a file has the size and, but for its codes, the bytes that were written."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - _SEAL.size
+        if size < 0:
+            return False
+        file.seek(size)
+        mark, head, codes, crc = _SEAL.unpack(file.read())
+        if mark != _MARK or head + codes > size:
+            return False
+        file.seek(0)
+        start = zlib.crc32(file.read(head))
+        file.seek(head + codes)
+        return bool(zlib.crc32(file.read(size - head - codes), start) == crc)
+
+
+def _seal(data: NDArray[np.uint8], count: int, code_bytes: int) -> bytes:
+    """The seal of a serialized flat index: its codes come before `count` ids and their number."""
+    codes = count * code_bytes
+    after = len(data) - 8 * (count + 1)
+    head = after - codes
+    crc = zlib.crc32(data[after:].tobytes(), zlib.crc32(data[:head].tobytes()))
+    return _SEAL.pack(_MARK, head, codes, crc)
 
 
 def build_index(
@@ -231,6 +265,7 @@ def build_index(
     try:
         with partial.open("wb") as file:
             file.write(data.data)
+            file.write(_seal(data, len(rows), 2 * vectors.shape[1]))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

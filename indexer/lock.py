@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from xsearch.core.errors import LibraryLockedError, LibraryReadOnlyError
+from xsearch.core.errors import LibraryLockedError
+from xsearch.indexer.disk import refused
 
 LOCK_NAME = "writer.lock"
 HOLDER_NAME = "writer.json"
@@ -27,7 +28,7 @@ def writer_lock(folder: Path, command: str, wait: float) -> Iterator[None]:
 
     Raises:
         LibraryLockedError: another writer holds the lock; the message says which.
-        LibraryReadOnlyError: the folder cannot be written to.
+        LibraryReadOnlyError, StorageError: the folder cannot be written to.
     """
     import filelock
 
@@ -41,10 +42,7 @@ def writer_lock(folder: Path, command: str, wait: float) -> Iterator[None]:
             "give --wait SECONDS; searching goes on meanwhile."
         ) from error
     except OSError as error:
-        raise LibraryReadOnlyError(
-            f"{folder}: cannot be written to ({error.strerror or error}). It can still be "
-            "searched; copy the library's folder elsewhere to change it."
-        ) from error
+        raise refused(folder, error) from error
     note = folder / HOLDER_NAME
     try:
         # The note only helps people; on a full disk the work itself says so better.

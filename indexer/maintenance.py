@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from xsearch.core.reports import (
 from xsearch.indexer import sqlite
 from xsearch.indexer.catalog import Catalog, refresh_liveness
 from xsearch.indexer.derive import index_problems, update_indices
+from xsearch.indexer.index import drop_stale
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
 from xsearch.indexer.vectors import FOLDER, VectorWriter, checksums, open_rows, vector_path
@@ -31,6 +33,8 @@ _ROWS = 16_384
 
 def remove(catalog: Catalog, path: Path | str) -> RemoveReport:
     """Take a root, or what lies at or below a path, out of the library; files stay untouched.
+
+    A folder inside a root is left out of later scans of that root too.
 
     Raises:
         SourceError: the library holds nothing there.
@@ -44,7 +48,12 @@ def remove(catalog: Catalog, path: Path | str) -> RemoveReport:
             emptied.append(root.id)
             where = files.c.root_id == root.id
         elif not root.name and target.is_relative_to(root.path):
-            where = _at_or_below(root.id, target.relative_to(root.path))
+            relative = target.relative_to(root.path)
+            where = _at_or_below(root.id, relative)
+            if catalog.folders(root.id, relative.as_posix()):
+                # Anchored by its slash, and taken literally.
+                pattern = "/" + glob.escape(relative.as_posix())
+                catalog.set_rules(root, (*root.exclude_dirs, pattern), root.include_hidden)
         else:
             continue
         with catalog.reading() as connection:
@@ -121,9 +130,10 @@ def compact(
     else:
         with catalog.transaction() as connection:
             _forget_deleted(connection)
-    sqlite.shrink(catalog.path)
-    update_indices(library, catalog)
+    # What frees space comes before what needs some.
     drop_old_vectors(library, catalog)
+    update_indices(library, catalog)
+    sqlite.shrink(catalog.path)
     return CompactReport(kept, dropped, before, _bytes(library))
 
 
@@ -148,12 +158,12 @@ def _next_generation(
                 writer.append(old[rows[start : start + _ROWS]])
                 if progress:
                     progress(Progress("compact", min(start + _ROWS, len(rows)), len(rows)))
-    except OSError as error:
+    except StorageError as error:
         with contextlib.suppress(OSError):
             target.unlink()
         raise StorageError(
-            f"{library}: no space to compact ({error.strerror or error}); it needs room for a "
-            "second copy of the vectors. The library is as it was."
+            f"{library}: no space to compact ({error.__cause__}); it needs room for a second copy "
+            "of the vectors. The library is as it was; free some space and run it again."
         ) from error
     with catalog.transaction() as connection:
         everything = embeddings.c.encoder_id == encoder.id
@@ -227,7 +237,7 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
     lost = 0
     if encoder is not None:
         lost = _check_vectors(library, catalog, encoder, repaired, progress)
-        problems += _orphans(catalog, encoder)
+        problems += _without_vectors(catalog, encoder)
         stale = index_problems(library, catalog)
         if update_indices(library, catalog, force=bool(stale or lost)):
             repaired += stale or ["the index was rebuilt"]
@@ -275,6 +285,8 @@ def _check_vectors(
             "embed their items again"
         )
     if whole < encoder.rows:
+        # The rows cut off will be used again: no index may remember what they were.
+        drop_stale(library, set())
         with catalog.transaction() as connection:
             connection.execute(
                 encoders.update().where(encoders.c.id == encoder.id).values(rows=whole)
@@ -305,6 +317,11 @@ def _damaged(
                 yield row, item
         if progress:
             progress(Progress("check", min(start + _ROWS, encoder.rows), encoder.rows))
+    beyond = sa.select(embeddings.c.row, embeddings.c.item_id).where(
+        embeddings.c.encoder_id == encoder.id, embeddings.c.row >= encoder.rows
+    )
+    with catalog.reading() as connection:
+        yield from [(row, item) for row, item in connection.execute(beyond)]
 
 
 def _embed_again(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
@@ -339,10 +356,10 @@ def _embed_again(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
             connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(pictures)))
 
 
-def _orphans(catalog: Catalog, encoder: EncoderRow) -> list[str]:
-    """Live items without a vector."""
+def _without_vectors(catalog: Catalog, encoder: EncoderRow) -> list[str]:
+    """Live items without a vector: their files are made to look changed."""
     query = (
-        sa.select(sa.func.count())
+        sa.select(items.c.id)
         .select_from(
             items.outerjoin(
                 embeddings,
@@ -352,8 +369,11 @@ def _orphans(catalog: Catalog, encoder: EncoderRow) -> list[str]:
         .where(items.c.deleted_at.is_(None), embeddings.c.item_id.is_(None))
     )
     with catalog.reading() as connection:
-        count = int(connection.execute(query).scalar_one())
-    return [f"{count} items have no vector and are not found: run `xsearch index`"] if count else []
+        ids = list(connection.scalars(query))
+    if not ids:
+        return []
+    _embed_again(catalog, encoder, ids)
+    return [f"{len(ids)} items have no vector and are not found: run `xsearch index`"]
 
 
 def _path(library: Path, encoder: EncoderRow) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from xsearch.indexer.disk import refused
 from xsearch.indexer.sources import TextRow
 
 if TYPE_CHECKING:
@@ -102,33 +105,48 @@ Outcome = ImageRead | FileFailed | TextsRead
 
 
 class Spool:
-    """A list of candidates on disk, so that memory does not grow with the folder."""
+    """A list of candidates on disk, so that memory does not grow with the folder.
+
+    Raises:
+        StorageError: the disk of temporary files is full.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - see close
+        with _explained():
+            self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - see close
         self._count = 0
 
     def add(self, candidate: Candidate) -> None:
         """Append one."""
-        json.dump(asdict(candidate), self._file)
-        self._file.write("\n")
+        with _explained():
+            self._file.write(json.dumps(asdict(candidate)) + "\n")
         self._count += 1
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Candidate]:
-        self._file.seek(0)
+        with _explained():
+            self._file.seek(0)
         for line in self._file:
             values = json.loads(line)
             yield Candidate(**{**values, "images": tuple(values["images"])})
 
     def close(self) -> None:
         """Delete the list."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # What could not be written is not needed any more.
+            self._file.close()
 
     def __enter__(self) -> Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise refused(Path(tempfile.gettempdir()), error) from error

@@ -21,6 +21,7 @@ from xsearch.core.errors import (
     LibraryLockedError,
     LibraryNotFoundError,
     LibraryReadOnlyError,
+    StorageError,
 )
 from xsearch.core.paths import from_stored
 from xsearch.indexer import schema, sqlite
@@ -180,6 +181,15 @@ class Snapshot:
         return places
 
 
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A private, migrated copy of an older catalog, and what tells that it is out of date."""
+
+    connection: sqlite3.Connection
+    original: sqlite3.Connection
+    changes: int
+
+
 class Reader:
     """Opens snapshots of one library; usable from any number of threads.
 
@@ -193,22 +203,31 @@ class Reader:
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        # A catalog that is older and cannot be migrated now is read from one private copy.
-        self._copy: sqlite3.Connection | None = None
+        # A catalog that is older and cannot be migrated now is read from one private copy,
+        # made anew when the catalog that it is of changes.
+        self._copy: _Copy | None = None
         self._copy_lock = threading.Lock()
         self._release(self._connect())
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """One consistent view, kept until the block ends."""
+        """One consistent view, kept until the block ends.
+
+        Raises:
+            LibraryError: the catalog is damaged.
+        """
         if self._copy is not None:
             with self._copy_lock:
-                yield Snapshot(self._copy)
-            return
+                self._renew_copy()
+                if self._copy is not None:
+                    yield Snapshot(self._copy.connection)
+                    return
         connection = self._acquire()
         try:
             connection.execute("BEGIN")
             yield Snapshot(connection)
+        except sqlite3.DatabaseError as error:
+            raise sqlite.explain(error, self.folder / CATALOG) from error
         finally:
             if connection.in_transaction:
                 connection.rollback()
@@ -221,6 +240,8 @@ class Reader:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        with self._copy_lock:
+            self._drop_copy()
 
     def _acquire(self) -> sqlite3.Connection:
         with self._lock:
@@ -230,10 +251,11 @@ class Reader:
 
     def _release(self, connection: sqlite3.Connection) -> None:
         with self._lock:
-            if not self._closed and connection is not self._copy:
+            copied = self._copy is not None and connection is self._copy.connection
+            if not self._closed and not copied:
                 self._idle.append(connection)
                 return
-        if connection is not self._copy:
+        if not copied:
             connection.close()
 
     def _connect(self) -> sqlite3.Connection:
@@ -248,6 +270,9 @@ class Reader:
             if schema.is_current(schema.stored_version(connection), path):
                 return connection
             return self._update(connection, path)
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise sqlite.explain(error, path) from error
         except BaseException:
             connection.close()
             raise
@@ -258,13 +283,25 @@ class Reader:
 
         try:
             with writer_lock(self.folder, "xsearch, migrating", wait=0):
-                connection.close()
                 schema.migrate(path)
-            return sqlite.connect_reader(path)
-        except (LibraryLockedError, LibraryReadOnlyError):
-            self._copy = schema.migrated_copy(connection)
-            connection.close()
-            return self._copy
+        except (LibraryLockedError, LibraryReadOnlyError, StorageError):
+            changes = sqlite.changes_by_others(connection)
+            self._copy = _Copy(schema.migrated_copy(connection), connection, changes)
+            return self._copy.connection
+        connection.close()
+        return sqlite.connect_reader(path)
+
+    def _renew_copy(self) -> None:
+        copy = self._copy
+        if copy is not None and sqlite.changes_by_others(copy.original) != copy.changes:
+            self._drop_copy()
+            self._release(self._connect())
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.connection.close()
+            self._copy.original.close()
+            self._copy = None
 
 
 def check_fingerprint(row: EncoderRow, info: EncoderInfo, folder: Path) -> None:

@@ -86,7 +86,8 @@ class FileReader:
                 )
             except ImageError as error:
                 _verify_unchanged(candidate, file, before)
-                return FileFailed(candidate, error.code, str(error), state)
+                decoded = error.code != "too-large"
+                return FileFailed(candidate, error.code, str(error), state, decoded)
             _verify_unchanged(candidate, file, before)
         return ImageRead(
             candidate,

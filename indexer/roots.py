@@ -43,7 +43,7 @@ def plan(catalog: Catalog, paths: Sequence[Path | str], change: RuleChange) -> l
     """
     given = sorted({absolute(path) for path in paths}, key=lambda path: (len(path.parts), path))
     for path in given:
-        _refuse(path)
+        _refuse(catalog, path)
     scopes: list[Scope] = []
     for path in given:
         scope = _folder(catalog, path, change) if path.is_dir() else _file(catalog, path)
@@ -64,15 +64,14 @@ def rules_for(root: RootRow, roots: Iterable[RootRow], library: Path) -> Rules:
     return Rules(root.exclude_dirs, root.include_hidden, frozenset(skip))
 
 
-def _refuse(path: Path) -> None:
+def _refuse(catalog: Catalog, path: Path) -> None:
     shown = displayable(path)
     if path.is_dir():
         return
     if not path.exists():
-        raise SourceError(
-            f"{shown}: no such file or folder. What the library holds of it stays until "
-            "`xsearch remove`."
-        )
+        held = any(path.is_relative_to(root.path / root.name) for root in catalog.roots())
+        stays = " What the library holds of it stays until `xsearch remove`." if held else ""
+        raise SourceError(f"{shown}: no such file or folder.{stays}")
     if not (path.is_file() and (is_image_name(path.name) or is_text_name(path.name))):
         raise SourceError(
             f"{shown}: neither a folder, nor a picture, nor a text file (.txt, .csv, .jsonl)."
@@ -104,7 +103,11 @@ def _folder(catalog: Catalog, path: Path, change: RuleChange) -> Scope:
 
 
 def _with_rules(catalog: Catalog, root: RootRow, change: RuleChange) -> RootRow:
-    exclude_dirs = root.exclude_dirs if change.exclude_dirs is None else change.exclude_dirs
+    exclude_dirs = root.exclude_dirs
+    if change.exclude_dirs is not None:
+        # Folders taken out by `remove` stay out; naming one as a path brings it back.
+        removed = tuple(pattern for pattern in root.exclude_dirs if pattern.startswith("/"))
+        exclude_dirs = tuple(dict.fromkeys((*removed, *change.exclude_dirs)))
     include_hidden = root.include_hidden if change.include_hidden is None else change.include_hidden
     if (exclude_dirs, include_hidden) != (root.exclude_dirs, root.include_hidden):
         catalog.set_rules(root, exclude_dirs, include_hidden)

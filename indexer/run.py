@@ -89,7 +89,6 @@ def index(
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
-            run.commit_rest()
             raise
         finally:
             report = run.report()
@@ -160,7 +159,11 @@ class _Run:
         try:
             with VectorWriter(path, self._row.rows, self._row.dim) as vectors:
                 self._committer = Committer(self._catalog, self._row, vectors, self._embed_texts)
-                self._read_all(difference, reader)
+                try:
+                    self._read_all(difference, reader)
+                except KeyboardInterrupt:
+                    self._commit_rest()
+                    raise
         finally:
             reader.close()
 
@@ -180,23 +183,27 @@ class _Run:
             self._progress(Progress("embed", done, total, displayable(outcome.candidate.path)))
             due = time.monotonic() - last_commit >= self._options.commit_seconds
             if due or len(self._outcomes) >= _MAX_OUTCOMES:
-                self.commit_rest()
+                self._commit_rest()
                 last_commit = time.monotonic()
-        self.commit_rest()
+        self._commit_rest()
 
     def _take(self, outcome: Outcome) -> None:
+        if isinstance(outcome, ImageRead):
+            self._queue(outcome)
+        # Last, so that Ctrl-C at any moment leaves nothing here that has yet to be queued.
         self._outcomes.append(outcome)
-        if not isinstance(outcome, ImageRead):
+
+    def _queue(self, read: ImageRead) -> None:
+        """Put a picture into the encoder's batch, unless its content is embedded already."""
+        self._clock.decode(read)
+        if read.pixels is None:
             return
-        self._clock.decode(outcome)
-        if outcome.pixels is None:
-            return
-        if outcome.state.digest in self._pending or self._known(outcome.state.digest):
+        if read.state.digest in self._pending or self._known(read.state.digest):
             # The same content twice: in this batch, or committed while this one was read.
-            outcome.pixels = None
+            read.pixels = None
             return
-        self._pending.add(outcome.state.digest)
-        self._batch.append(outcome)
+        self._pending.add(read.state.digest)
+        self._batch.append(read)
         if len(self._batch) >= self._options.batch_size:
             self._embed_batch()
 
@@ -207,9 +214,11 @@ class _Run:
         pixels = np.stack([read.pixels for read in self._batch if read.pixels is not None])
         vectors = self._encoder.embed_images(pixels)
         for read, vector in zip(self._batch, vectors, strict=True):
-            read.vector, read.pixels = vector, None
-        self._clock.encoded(len(self._batch), time.perf_counter() - start)
-        self._batch = []
+            read.vector = vector
+        batch, self._batch = self._batch, []
+        for read in batch:
+            read.pixels = None
+        self._clock.encoded(len(batch), time.perf_counter() - start)
 
     def _embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
         start = time.perf_counter()
@@ -217,10 +226,9 @@ class _Run:
         self._clock.encoded(len(texts), time.perf_counter() - start)
         return vectors
 
-    def commit_rest(self) -> None:
+    def _commit_rest(self) -> None:
         """Embed and commit everything read so far."""
-        if self._committer is None:
-            return
+        assert self._committer is not None
         self._embed_batch()
         outcomes, self._outcomes = self._outcomes, []
         self._pending.clear()

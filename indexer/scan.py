@@ -125,12 +125,12 @@ class _Walker:
                     continue
                 with os.scandir(path) as scan:
                     entries = sorted(scan, key=lambda entry: entry.name)
+                if _is_library(entries) and folder != start:
+                    continue
+                listing, folders = self._list(folder, entries)
             except OSError as error:
                 yield Listing(folder, error=error.strerror or str(error))
                 continue
-            if _is_library(entries) and folder != start:
-                continue
-            listing, folders = self._list(folder, entries)
             yield listing
             stack.extend(reversed(folders))
 
@@ -145,7 +145,7 @@ class _Walker:
     def _list(self, folder: str, entries: list[os.DirEntry[str]]) -> tuple[Listing, list[str]]:
         listing = Listing(folder)
         folders: list[str] = []
-        if any(entry.name == IGNORE_NAME for entry in entries):
+        if any(entry.name == IGNORE_NAME and entry.is_file() for entry in entries):
             self._read_ignore_file(folder)
         for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
@@ -218,10 +218,21 @@ class _Walker:
                 self._read_ignore_file(start)
 
     def _read_ignore_file(self, folder: str) -> None:
-        import pathspec
-
         text = (self._root / folder / IGNORE_NAME).read_text("utf-8", "surrogateescape")
-        self._specs[folder] = pathspec.GitIgnoreSpec.from_lines(text.splitlines())
+        self._specs[folder] = _ignore_spec(text.splitlines())
+
+
+def _ignore_spec(lines: list[str]) -> pathspec.GitIgnoreSpec:
+    """What the lines of an ignore file mean; one that means nothing is left out, as in git."""
+    import pathspec
+
+    try:
+        return pathspec.GitIgnoreSpec.from_lines(lines)
+    except ValueError:
+        if len(lines) == 1:
+            return pathspec.GitIgnoreSpec([])
+    patterns = [pattern for line in lines for pattern in _ignore_spec([line]).patterns]
+    return pathspec.GitIgnoreSpec(patterns)
 
 
 def _sidecars(listing: Listing) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 # program can tell a newer library from a damaged one. A test compares it with Alembic's head.
 HEAD = "0001"
 LOCATION = "xsearch.migrations:"
+
+# Alembic keeps the migration under way in a global of its own.
+_one_at_a_time = threading.Lock()
 
 
 def stored_version(connection: sqlite3.Connection) -> str | None:
@@ -50,21 +54,39 @@ def is_current(version: str | None, path: Path) -> bool:
 
 
 def migrate(path: Path) -> None:
-    """Create a catalog, or bring an older one up to date; the caller holds the writer's lock.
+    """Bring a catalog up to date where it is older; the caller holds the writer's lock.
 
     An older catalog is backed up first, beside itself, as `catalog.<version>.backup.db`. The
     change is one transaction: readers see the old schema until it is complete.
+
+    Raises:
+        LibraryTooNewError, LibraryError: it cannot be used by this program.
+        StorageError, LibraryReadOnlyError: the disk refused a write; nothing was changed.
     """
-    if path.exists():
-        with closing(sqlite.connect_reader(path)) as connection:
-            version = stored_version(connection)
-        if version is not None:
-            if is_current(version, path):
-                return
-            sqlite.backup(path, path.with_name(f"catalog.{version}.backup.db"))
+    with closing(sqlite.connect_reader(path)) as connection:
+        version = stored_version(connection)
+    if is_current(version, path):
+        return
+    try:
+        sqlite.backup(path, path.with_name(f"catalog.{version}.backup.db"))
+    except sqlite3.Error as error:
+        raise sqlite.explain(error, path) from error
+    upgrade(path)
+
+
+def upgrade(path: Path) -> None:
+    """Run all migrations that a catalog lacks; on a new file, create it.
+
+    Raises:
+        StorageError, LibraryReadOnlyError: the disk refused a write; nothing was changed.
+    """
+    import sqlalchemy as sa
+
     engine = sqlite.create_engine(path)
     try:
         _upgrade(engine)
+    except sa.exc.DBAPIError as error:
+        raise sqlite.explain(error, path) from error
     finally:
         engine.dispose()
 
@@ -82,6 +104,6 @@ def _upgrade(engine: sa.Engine) -> None:
 
     config = alembic.config.Config()
     config.set_main_option("script_location", LOCATION)
-    with engine.begin() as connection:
+    with _one_at_a_time, engine.begin() as connection:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, HEAD)

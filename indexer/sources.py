@@ -82,7 +82,8 @@ def _csv_rows(file: TextIO) -> Iterator[TextRow]:
         for number, row in enumerate(reader):
             yield TextRow(number, row[names["text"]] or "", row.get(image) if image else None)
     except csv.Error as error:
-        raise SourceError(f"line {reader.line_num} is no valid CSV: {error}") from error
+        # `line_num` is the last line of the row before.
+        raise SourceError(f"line {reader.line_num + 1} is no valid CSV: {error}") from error
 
 
 def _json_rows(file: TextIO) -> Iterator[TextRow]:
@@ -98,9 +99,14 @@ def _json_rows(file: TextIO) -> Iterator[TextRow]:
                 raise ValueError("`text` and `image` must be strings")
         except KeyError as error:
             raise SourceError(f"line {number + 1} has no {error}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(f"line {number + 1} is no valid JSON row: {error}") from error
-        yield TextRow(number, text, image)
+        yield TextRow(number, _whole(text), image and _whole(image))
+
+
+def _whole(text: str) -> str:
+    """The text with halves of characters, which JSON can spell, as replacement characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def read_sidecar(path: Path) -> list[str]:

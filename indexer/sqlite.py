@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from xsearch.core.errors import LibraryError, StorageError
+from xsearch.core.errors import LibraryError, LibraryReadOnlyError, StorageError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -19,9 +19,9 @@ _BUSY_MS = 10_000
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Open a catalog for reading; usable from any thread, one at a time.
 
-    A catalog on read-only media is opened too: SQLite cannot keep its shared memory file
-    there, so that a cleanly closed catalog is opened as immutable, and one with a write-ahead
-    log beside it is copied to a temporary folder first.
+    A catalog on read-only media or a full disk is opened too: SQLite cannot make its shared
+    memory file there, so that a cleanly closed catalog is opened as immutable, and one with a
+    write-ahead log beside it is copied to a temporary folder first.
 
     Raises:
         LibraryError: the file is no database or damaged.
@@ -54,6 +54,11 @@ def in_memory_copy(source: sqlite3.Connection) -> sqlite3.Connection:
     copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
     source.backup(copy)
     return copy
+
+
+def changes_by_others(connection: sqlite3.Connection) -> int:
+    """A number that differs once another connection has committed a change."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def backup(path: Path, target: Path) -> None:
@@ -99,8 +104,15 @@ def _with_pragmas(engine: sa.Engine, pragmas: tuple[str, ...]) -> sa.Engine:
 
 def quick_check(connection: sqlite3.Connection) -> list[str]:
     """What SQLite finds wrong with the database file itself; empty when it is sound."""
-    rows = connection.execute("PRAGMA quick_check").fetchall()
-    return [str(row[0]) for row in rows if row[0] != "ok"]
+    try:
+        found = [str(row[0]) for row in connection.execute("PRAGMA quick_check")]
+        broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    found += [
+        f"{table} {row} names a row of {other} that is not there" for table, row, other, _ in broken
+    ]
+    return [what for what in found if what != "ok"]
 
 
 def shrink(path: Path) -> None:
@@ -109,22 +121,47 @@ def shrink(path: Path) -> None:
     Raises:
         StorageError: the disk is full; the catalog stays as it was.
     """
+    # The log is cut now or, where readers still need it, by a later writer; no use in waiting.
+    _run(path, "VACUUM", "PRAGMA busy_timeout=0", "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def fold_log(path: Path) -> None:
+    """Fold the write-ahead log into the catalog's one file, and flush that to the disk.
+
+    Raises:
+        StorageError: the disk is full; the catalog needs its log.
+    """
+    _run(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _run(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         try:
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.OperationalError as error:
+            for statement in statements:
+                connection.execute(statement)
+        except sqlite3.DatabaseError as error:
             raise explain(error, path) from error
 
 
 def explain(error: Exception, path: Path) -> Exception:
-    """Turn a database error of the writer into one that says what to do."""
-    text = str(error).lower()
+    """Turn a database error, the driver's or SQLAlchemy's, into one that says what to do.
+
+    One that is neither the disk's fault nor the file's comes back as it is.
+    """
+    cause = getattr(error, "orig", None) or error
+    text = str(cause).lower()
     if "disk is full" in text or "disk i/o" in text:
         return StorageError(
-            f"{path.parent}: the disk refused a write ({error}). Everything committed before is "
+            f"{path.parent}: the disk refused a write ({cause}). Everything committed before is "
             "safe; free some space and run the command again."
         )
+    if "readonly" in text:
+        return LibraryReadOnlyError(
+            f"{path.parent}: cannot be written to. It can still be searched; copy the "
+            "library's folder elsewhere to change it."
+        )
+    if "malformed" in text or "not a database" in text or "unable to open" in text:
+        return _damaged(path, cause)
     return error
 
 
@@ -146,7 +183,9 @@ def _uri(path: Path) -> str:
 
 def _cannot_write_beside(error: sqlite3.DatabaseError) -> bool:
     text = str(error)
-    return "unable to open" in text or "readonly" in text
+    return any(
+        sign in text for sign in ("unable to open", "readonly", "disk I/O error", "disk is full")
+    )
 
 
 def _damaged(path: Path, error: Exception) -> LibraryError:

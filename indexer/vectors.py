@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xsearch.core.errors import LibraryError
+from xsearch.indexer.disk import refused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,15 +73,28 @@ class VectorWriter:
     """Appends rows to one vector file; the caller holds the writer's lock.
 
     Opening it cuts off rows that no committed change names: the rest of a run that died.
+
+    Raises:
+        LibraryError: the file is shorter than the catalog says.
+        StorageError, LibraryReadOnlyError: the disk refused a write; also from `append`.
     """
 
     def __init__(self, path: Path, rows: int, dim: int) -> None:
-        path.parent.mkdir(exist_ok=True)
+        self._library = path.parent.parent
         self._dim = dim
         self.rows = rows
-        new = not path.exists()
-        self._file = path.open("r+b" if not new else "w+b")
-        size = rows * dim * 2
+        try:
+            path.parent.mkdir(exist_ok=True)
+            new = not path.exists()
+            # Unbuffered: what a full disk refused must not be tried again by closing the file.
+            self._file = path.open("r+b" if not new else "w+b", buffering=0)
+            self._cut(path, rows * dim * 2)
+            if new:
+                sync_folder(path.parent)
+        except OSError as error:
+            raise refused(self._library, error) from error
+
+    def _cut(self, path: Path, size: int) -> None:
         if self._file.seek(0, os.SEEK_END) < size:
             self._file.close()
             raise LibraryError(
@@ -88,16 +102,18 @@ class VectorWriter:
                 "`xsearch index`: what is lost is embedded again."
             )
         self._file.truncate(size)
-        if new:
-            sync_folder(path.parent)
 
     def append(self, rows: NDArray[np.float16]) -> int:
         """Write rows float16 (n, dim) and flush them to the disk; returns the first's number."""
         first = self.rows
-        self._file.seek(first * self._dim * 2)
-        self._file.write(np.ascontiguousarray(rows).tobytes())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        data = memoryview(np.ascontiguousarray(rows).tobytes())
+        try:
+            self._file.seek(first * self._dim * 2)
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise refused(self._library, error) from error
         self.rows += len(rows)
         return first
 

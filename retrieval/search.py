@@ -98,19 +98,25 @@ class Searcher:
         space = self._space(snapshot, encoder, target)
         reachable = _Roots()
         hits: list[Hit] = []
-        seen, wanted = 0, k
+        seen: set[int] = set()
+        wanted = k
         while True:
             found = space.nearest(vector, wanted)
-            items = snapshot.items_at(encoder.id, [row for _, row in found[seen:]])
-            for similarity, row in found[seen:]:
-                hit = _hit(items[row], similarity, len(hits) + 1, logistic, reachable)
-                if hit is not None:
+            # Of rows with equal cosines, a larger search may return others first.
+            new = [(similarity, row) for similarity, row in found if row not in seen]
+            items = snapshot.items_at(encoder.id, [row for _, row in new])
+            for similarity, row in new:
+                # A damaged index may name rows that the catalog does not.
+                item = items.get(row)
+                hit = item and _hit(item, similarity, len(hits) + 1, logistic, reachable)
+                if hit:
                     hits.append(hit)
                     if len(hits) == k:
                         return hits
             if len(found) < wanted:
                 return hits
-            seen, wanted = wanted, wanted * 2
+            seen.update(row for _, row in new)
+            wanted *= 2
 
     def _space(self, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
         revision = snapshot.revision()
@@ -178,15 +184,17 @@ def _choose(
     places: Sequence[FoundFile], roots: _Roots
 ) -> tuple[Path | None, tuple[Path, ...], bool]:
     """The first existing file, the others, and whether none can be reached now."""
+    places = list(dict.fromkeys(places))
     existing = [place.path for place in places if os.path.lexists(place.path)]
     if existing:
-        return existing[0], tuple(dict.fromkeys(existing[1:])), False
+        return existing[0], tuple(existing[1:]), False
     away = [place.path for place in places if place.root not in roots]
     if away:
-        return away[0], tuple(dict.fromkeys(away[1:])), True
+        return away[0], tuple(away[1:]), True
     return None, (), False
 
 
 def score(similarity: float, logistic: Logistic) -> float:
     """A cosine as a score from 0 to 1."""
-    return 1.0 / (1.0 + math.exp(-(logistic.slope * similarity + logistic.intercept)))
+    # The logistic function, in a form that cannot overflow.
+    return 0.5 + 0.5 * math.tanh(0.5 * (logistic.slope * similarity + logistic.intercept))

@@ -14,13 +14,14 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
-        sa.Column("fingerprint", sa.Text, nullable=False, unique=True),
+        sa.Column("fingerprint", sa.Text, nullable=False),
         sa.Column("dim", sa.Integer, nullable=False),
         sa.Column("runtime", sa.Text, nullable=False),
         sa.Column("precision", sa.Text, nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.UniqueConstraint("fingerprint", name="uq_encoders_fingerprint"),
     )
     op.create_table(
         "library",
