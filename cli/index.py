@@ -12,6 +12,7 @@ from xsearch.cli.render import (
     complain,
     counted,
     duration,
+    native_stderr_closed,
     progress_bar,
     short_path,
     write_json,
@@ -91,7 +92,11 @@ def index(
     """Index pictures and texts; run it again any time, only what changed is read."""
     import xsearch
 
-    with xsearch.open(library, encoder=encoder, wait=wait) as opened, progress_bar() as bar:
+    with (
+        xsearch.open(library, encoder=encoder, wait=wait) as opened,
+        native_stderr_closed(),
+        progress_bar() as bar,
+    ):
         report = opened.index(
             paths,
             exclude_dirs=exclude_dir,

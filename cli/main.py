@@ -26,6 +26,7 @@ index.register(app)
 query.register(app)
 maintain.register(app)
 
+_INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]
 
 
@@ -59,15 +60,15 @@ def run() -> None:
         warnings.showwarning = _show_warning
         try:
             status = app(args=words, standalone_mode=False)
+            sys.stdout.flush()
         except _Usage as error:
             status = _usage(error, words)
-        except typer.Abort:
-            status = 130
-        except KeyboardInterrupt:
-            complain("interrupted; what was committed stays. Run the command again to go on.")
-            status = 130
-        except BrokenPipeError:
-            # The reader of a pipe, such as `head`, has enough.
+        except (typer.Abort, KeyboardInterrupt):
+            status = _INTERRUPTED
+        except (BrokenPipeError, SystemExit) as end:
+            # The reader of a pipe, such as `head`, has enough; Typer makes it an exit.
+            if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
+                raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
         except Error as error:
@@ -83,6 +84,8 @@ def run() -> None:
                 "--debug and report what it prints."
             )
             status = 1
+    if status == _INTERRUPTED:
+        complain("interrupted; what was committed stays. Run the command again to go on.")
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -32,8 +32,9 @@ def complain(message: str, prefix: str = "xsearch: ") -> None:
 
 
 def write_json(value: dict[str, Any]) -> None:
-    """One JSON object, on a line of its own."""
-    write_line(json.dumps(value, ensure_ascii=False))
+    """One JSON object, on a line of its own; JSON's own escapes where stdout is not Unicode."""
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    write_line(json.dumps(value, ensure_ascii=not unicode))
 
 
 def write_line(text: str) -> None:
@@ -101,6 +102,33 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@contextmanager
+def native_stderr_closed() -> Iterator[None]:
+    """Keep what C libraries print of damaged files (libtiff does) off the terminal.
+
+    They write to file descriptor 2; Python's own `sys.stderr` goes on to the terminal.
+    """
+    try:
+        terminal = os.dup(2)
+    except OSError:
+        yield
+        return
+    ours = sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with os.fdopen(terminal, "w", encoding=ours.encoding, errors="backslashreplace") as kept:
+            sys.stderr = kept
+            os.dup2(nowhere, 2)
+            try:
+                yield
+            finally:
+                kept.flush()
+                os.dup2(terminal, 2)
+                sys.stderr = ours
+    finally:
+        os.close(nowhere)
 
 
 @contextmanager

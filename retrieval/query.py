@@ -7,7 +7,6 @@ import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from xsearch.core.errors import ImageError, SourceError, UsageError
 from xsearch.core.paths import absolute, displayable
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD_BYTES = 100 << 20
 _TIMEOUT_SECONDS = 30
+# What Pillow writes without loss; PNG, where it can, since it keeps transparency.
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+_TIFF_MODES = frozenset({"CMYK", "F", "I", "LAB", "YCbCr"})
 
 
 def is_url(text: str) -> bool:
@@ -78,25 +80,28 @@ def _open(source: Any) -> tuple[Path | io.BytesIO, str]:
         return path, displayable(path)
     # A PIL image goes through the same decoding as a file: orientation, modes, transparency.
     buffer = io.BytesIO()
-    source.save(buffer, "TIFF" if source.mode == "CMYK" else "PNG", exif=source.getexif())
+    exif = source.getexif()
+    if source.mode not in _PNG_MODES | _TIFF_MODES:
+        source = source.convert("RGBA" if source.has_transparency_data else "RGB")
+    source.save(buffer, "PNG" if source.mode in _PNG_MODES else "TIFF", exif=exif)
     buffer.seek(0)
     return buffer, "the picture"
 
 
 def _fetch(url: str) -> bytes:
-    import urllib.error
+    import http.client
     import urllib.request
 
-    request = urllib.request.Request(url, headers={"User-Agent": "xsearch"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "xsearch"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
             data: bytes = response.read(MAX_DOWNLOAD_BYTES + 1)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        host = urlsplit(url).netloc or "the file"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # An HTTPError says its number, too.
+        reason = error if hasattr(error, "code") else getattr(error, "reason", None) or error
         raise SourceError(
-            f"{url}: could not be fetched from {host} ({reason}). Check the address, or save "
-            "the picture and give its path."
+            f"{url}: could not be fetched ({reason}). Check the address, or save the picture and "
+            "give its path."
         ) from error
     if len(data) > MAX_DOWNLOAD_BYTES:
         raise SourceError(f"{url}: larger than {MAX_DOWNLOAD_BYTES >> 20} MiB")
