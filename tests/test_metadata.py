@@ -16,7 +16,7 @@ from PIL import Image
 
 from xsearch.core.images import decode, quiet_pillow
 from xsearch.core.metadata import MAX_CAPTION_CHARS, read_metadata
-from xsearch.core.values import (ImageMetadata)
+from xsearch.core.values import ImageMetadata
 
 pillow_heif.register_heif_opener()  # to write HEIC here
 
