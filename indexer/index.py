@@ -15,6 +15,7 @@ import contextlib
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -97,7 +98,8 @@ class FlatIndex:
         selector = _selector(excluded, allowed)
         search_parameters: Any = faiss.SearchParameters
         parameters = None if selector is None else search_parameters(sel=selector)
-        similarities, rows = self._index.search(queries, k, params=parameters)
+        with _threads_for(len(queries)):
+            similarities, rows = self._index.search(queries, k, params=parameters)
         return similarities, rows
 
     def holds(self, vectors: NDArray[np.float16], rows: NDArray[np.int64]) -> bool:
@@ -115,6 +117,25 @@ class FlatIndex:
             np.array_equal(stored[start : start + len(piece)], vectors[piece])
             for start, piece in chunks(rows)
         )
+
+
+@contextlib.contextmanager
+def _threads_for(queries: int) -> Iterator[None]:
+    """One thread for one query: FAISS divides flat searches by query, so that waking a pool of
+    threads is of no use to a single one, and costs milliseconds beside onnxruntime's.
+
+    The setting is OpenMP's for the calling thread; it is put back.
+    """
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    if queries == 1 < before:
+        faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        if queries == 1 < before:
+            faiss.omp_set_num_threads(before)
 
 
 def _selector(excluded: NDArray[np.int64] | None, allowed: NDArray[np.int64] | None) -> Any | None:

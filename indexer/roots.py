@@ -10,7 +10,7 @@ from xsearch.core.errors import SourceError
 from xsearch.core.formats import is_image_name
 from xsearch.core.paths import absolute, displayable
 from xsearch.indexer.catalog import Catalog, RootRow
-from xsearch.indexer.scan import SYSTEM_FOLDERS, Rules
+from xsearch.indexer.scan import Rules, is_ignored
 from xsearch.indexer.sources import is_text_name
 
 _SAMPLE = 64
@@ -128,19 +128,19 @@ def _file(catalog: Catalog, path: Path) -> Scope:
 
 
 def _reaches(root: RootRow, path: Path) -> bool:
-    """Whether a scan of a folder root comes to a path inside it, by its rules on names.
+    """Whether a scan of a folder root comes to a path inside it.
 
-    `.xsearchignore` files are not asked: what is named by hand inside a root is part of it.
+    What a scan leaves out and the user names by hand is a root of its own.
     """
     try:
         parts = path.relative_to(root.path).parts
     except ValueError:
         return False
     rules = Rules(root.exclude_dirs, root.include_hidden)
-    return bool(parts) and not any(
-        part in SYSTEM_FOLDERS or rules.leaves_out_folder(part, "/".join(parts[: at + 1]))
-        for at, part in enumerate(parts)
+    left_out = any(
+        rules.leaves_out_folder(part, "/".join(parts[: at + 1])) for at, part in enumerate(parts)
     )
+    return bool(parts) and not left_out and not is_ignored(root.path, path)
 
 
 def _relocated(catalog: Catalog, roots: list[RootRow], path: Path) -> RootRow | None:

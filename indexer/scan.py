@@ -101,6 +101,18 @@ def walk(root: Path, start: str, rules: Rules) -> Iterator[Listing]:
     yield from walker.run(start)
 
 
+def is_ignored(root: Path, path: Path) -> bool:
+    """Whether `.xsearchignore` files keep a scan of `root` from coming to a path inside it."""
+    walker = _Walker(root, Rules())
+    parts = path.relative_to(root).parts
+    for depth in range(len(parts)):
+        walker.read_ignore_file("/".join(parts[:depth]))
+        slash = "/" if depth < len(parts) - 1 or path.is_dir() else ""
+        if walker.ignores("/".join(parts[: depth + 1]) + slash):
+            return True
+    return False
+
+
 class _Walker:
     def __init__(self, root: Path, rules: Rules) -> None:
         self._root = root
@@ -146,13 +158,13 @@ class _Walker:
         listing = Listing(folder)
         folders: list[str] = []
         if any(entry.name == IGNORE_NAME and entry.is_file() for entry in entries):
-            self._read_ignore_file(folder)
+            self.read_ignore_file(folder)
         for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
             if _is_folder(entry):
                 if self._enters(entry, relative):
                     (self._links if entry.is_symlink() else folders).append(relative)
-            elif not self._ignored(relative) and self._shown(entry):
+            elif not self.ignores(relative) and self._shown(entry):
                 self._add(listing, entry)
         listing.sidecars = _sidecars(listing)
         kept = set(listing.sidecars)
@@ -164,7 +176,7 @@ class _Walker:
         return not (
             self._rules.leaves_out_folder(entry.name, relative)
             or entry.path in self._rules.skip
-            or self._ignored(relative + "/")
+            or self.ignores(relative + "/")
             or (not self._rules.include_hidden and _hidden_attribute(entry))
         )
 
@@ -195,7 +207,8 @@ class _Walker:
         else:
             listing.others += 1
 
-    def _ignored(self, relative: str) -> bool:
+    def ignores(self, relative: str) -> bool:
+        """Whether the ignore files read so far leave out a path; a folder's ends in a slash."""
         if not self._specs:
             return False
         # The nearest file that has an opinion decides, as in git.
@@ -214,12 +227,14 @@ class _Walker:
     def _read_ignore_files_above(self, start: str) -> None:
         while start:
             start = start.rpartition("/")[0]
-            if (self._root / start / IGNORE_NAME).is_file():
-                self._read_ignore_file(start)
+            self.read_ignore_file(start)
 
-    def _read_ignore_file(self, folder: str) -> None:
-        text = (self._root / folder / IGNORE_NAME).read_text("utf-8", "surrogateescape")
-        self._specs[folder] = _ignore_spec(text.splitlines())
+    def read_ignore_file(self, folder: str) -> None:
+        """Take in the ignore file of a folder, if it has one."""
+        path = self._root / folder / IGNORE_NAME
+        if path.is_file():
+            lines = path.read_text("utf-8", "surrogateescape").splitlines()
+            self._specs[folder] = _ignore_spec(lines)
 
 
 def _ignore_spec(lines: list[str]) -> pathspec.GitIgnoreSpec:

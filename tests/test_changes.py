@@ -830,3 +830,19 @@ def test_stored_vectors_are_those_of_the_encoder(library: xsearch.Library, photo
         hit = library.search(xsearch.Image(photos / f"{at:03}.jpg"), k=1)[0]
         assert hit.similarity == pytest.approx(float(np.dot(expected, expected)), abs=2e-3)
         assert hit.path == photos / f"{at:03}.jpg"
+
+
+def test_a_picture_named_by_hand_stays_although_its_root_ignores_it(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos, 2)
+    named = write_picture(photos / "drafts" / "draft.jpg", 50)
+    (photos / ".xsearchignore").write_text("drafts/\n")
+    library.index(photos)
+
+    assert library.index(named).added == 1
+    again = library.index()
+
+    assert (again.unchanged, again.removed) == (3, 0)
+    assert named in {hit.path for hit in library.search(xsearch.Image(named))}
