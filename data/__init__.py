@@ -1,0 +1,1 @@
+"""Data that ships with xsearch: the built-in encoder's files."""

@@ -1,0 +1,165 @@
+"""Reads `encoder.json`, the description that travels with an encoder's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from xsearch.core.encoder import EncoderInfo, Logistic
+from xsearch.core.errors import EncoderError
+
+FORMAT = 1
+FILE = "encoder.json"
+RESIZES = ("squash",)
+INTERPOLATIONS = ("bicubic",)
+RUNTIMES = ("onnxruntime",)
+PAIRS = ("text-image", "image-text", "image-image", "text-text")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTower:
+    """What the image tower reads, and how much of it at once."""
+
+    path: Path
+    size: int
+    resize: str
+    interpolation: str
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextTower:
+    """What the text tower reads."""
+
+    path: Path
+    tokenizer: Path
+    context_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A whole `encoder.json`, checked."""
+
+    info: EncoderInfo
+    image: ImageTower
+    text: TextTower
+    calibration: Mapping[str, Logistic]
+
+
+def read_manifest(folder: Path, source: str) -> Manifest:
+    """Read and check `folder/encoder.json`; EncoderError names the file and what is wrong.
+
+    `source` is what loads this encoder again, for the record.
+
+    A value this version does not know is an error, never guessed at: a picture prepared in the
+    wrong way still gives a vector, only a useless one.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EncoderError(f"{path} is missing: this folder is not an encoder") from None
+    except OSError as error:
+        raise EncoderError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise EncoderError(f"{path} is not valid JSON ({error}); {advice(folder)}") from error
+    return _manifest(_Section(content, "", path), folder, source)
+
+
+def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
+    top.known("format", int, (FORMAT,), "; a newer xsearch may read it")
+    image, text, calibration = (top.section(key) for key in ("image", "text", "calibration"))
+    info = EncoderInfo(
+        name=top.get("name", str),
+        source=source,
+        fingerprint=top.get("fingerprint", str),
+        dim=top.get("dim", int),
+        runtime=top.known("runtime", str, RUNTIMES),
+        precision=top.get("precision", str),
+    )
+    return Manifest(
+        info=info,
+        image=ImageTower(
+            path=image.file("file", folder),
+            size=image.positive("size"),
+            resize=image.known("resize", str, RESIZES),
+            interpolation=image.known("interpolation", str, INTERPOLATIONS),
+            batch=image.positive("batch"),
+        ),
+        text=TextTower(
+            path=text.file("file", folder),
+            tokenizer=text.file("tokenizer", folder),
+            context_length=text.positive("context_length"),
+        ),
+        calibration={
+            pair: Logistic(part.get("slope", float), part.get("intercept", float))
+            for pair in PAIRS
+            for part in [calibration.section(pair)]
+        },
+    )
+
+
+class _Section:
+    """An object of the file, and where it stands in it for error messages."""
+
+    def __init__(self, content: object, place: str, path: Path) -> None:
+        if not isinstance(content, dict):
+            raise EncoderError(f"{path}: {place or 'the content'} is not an object")
+        self._content = content
+        self._place = place
+        self._path = path
+
+    def _name(self, key: str) -> str:
+        return f"{self._place}.{key}" if self._place else key
+
+    def get(self, key: str, kind: type[T]) -> T:
+        """The value of a key, which must be there and of its kind."""
+        value = self._content.get(key)
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise EncoderError(f"{self._path}: {self._name(key)} should be {kind.__name__}")
+        return value
+
+    def known(self, key: str, kind: type[T], values: tuple[T, ...], hint: str = "") -> T:
+        """The same, and one of the values that this version understands."""
+        value = self.get(key, kind)
+        if value not in values:
+            wanted = ", ".join(map(repr, values))
+            raise EncoderError(
+                f"{self._path}: {self._name(key)} is {value!r}, and this version of xsearch "
+                f"knows only {wanted}{hint}"
+            )
+        return value
+
+    def positive(self, key: str) -> int:
+        """A whole number of at least one."""
+        value = self.get(key, int)
+        if value < 1:
+            raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be 1 or more")
+        return value
+
+    def file(self, key: str, folder: Path) -> Path:
+        """The name of a file in the encoder's own folder, never elsewhere."""
+        name = self.get(key, str)
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
+            raise EncoderError(
+                f"{self._path}: {self._name(key)} is {name!r}; it must name a file in this folder"
+            )
+        return folder / name
+
+    def section(self, key: str) -> _Section:
+        """The object under a key."""
+        return _Section(self._content.get(key), self._name(key), self._path)
+
+
+def advice(folder: Path) -> str:
+    """What to do about a damaged file of the encoder in this folder."""
+    if folder.name == "builtin" and folder.parent.name == "data":
+        return "install xsearch-engine again: pip install --force-reinstall xsearch-engine"
+    return "fetch or make this encoder again"

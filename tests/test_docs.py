@@ -1,0 +1,61 @@
+"""The documentation says what the program does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import xsearch
+from xsearch.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_of_a_command_is_documented_in_its_section(name: str) -> None:
+    section = re.search(rf"^## xsearch {name}\b.*?(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert section, f"no section for {name}"
+    common = {"--library", "-l", "--help", "-h"}
+    options = {
+        option
+        for parameter in COMMANDS[name].params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("-")
+    }
+    missing = {option for option in options - common if f"`{option}" not in section[0]}
+    assert not missing, f"{name}: {missing}"
+
+
+def test_every_documented_option_exists() -> None:
+    known = {"--debug", "--version", "--install-completion", "--show-completion", "--library", "-l"}
+    for command in COMMANDS.values():
+        for parameter in command.params:
+            known |= {*parameter.opts, *parameter.secondary_opts}
+    assert set(re.findall(r"`(--[a-z-]+)", PAGE)) <= known
+
+
+def test_the_readme_opens_with_the_two_commands_that_do_everything() -> None:
+    opening = (ROOT / "README.md").read_text(encoding="utf-8")[:1_500]
+    assert '\npip install . && xsearch index ./photos && xsearch query "cat on grass"\n' in opening
+    assert "\npip install -e '.[test]' && pytest\n" in opening
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in xsearch.__all__:
+        assert getattr(xsearch, name) is not None
+    errors = [name for name in xsearch.__all__ if name.endswith("Error") and name != "Error"]
+    assert not [name for name in errors if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name
+)
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (path.parent / target).exists(), target

@@ -1,0 +1,1 @@
+"""Making and measuring encoders. Needs the extra `train`; nothing else imports torch."""

@@ -1,0 +1,1 @@
+"""Makes the encoder that ships with xsearch: `python -m xsearch.training.builtin --help`."""
