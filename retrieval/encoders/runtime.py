@@ -47,6 +47,10 @@ class OnnxCpu:
             raise EncoderError(f"{path} is missing; {advice(path.parent)}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads or 0
+        if not widen:
+            # Optimising folds the conversion of weights into memory, and takes as long as several
+            # queries; batches were no slower without it.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Errors come back as exceptions; warnings would only confuse a terminal.
         options.log_severity_level = 4
         try:
@@ -54,7 +58,6 @@ class OnnxCpu:
                 str(path),
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=[] if widen else ["ConstantFolding"],
             )
         except Exception as error:  # onnxruntime's own classes share no public base
             raise EncoderError(
