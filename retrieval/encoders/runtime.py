@@ -51,6 +51,8 @@ class OnnxCpu:
             # Optimising folds the conversion of weights into memory, and takes as long as several
             # queries; batches were no slower without it.
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # Threads that wait for work must not spin: decoding needs the same cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Errors come back as exceptions; warnings would only confuse a terminal.
         options.log_severity_level = 4
         try:
