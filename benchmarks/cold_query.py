@@ -14,10 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from common import compare, machine, run_quietly, write_crops
+from common import compare, describe, run_quietly, write_crops
 
 import xsearch
 
@@ -84,14 +83,12 @@ def main() -> None:
             options.runs,
         )
         parts = stages(place, options.runs)
-    report = {
-        "benchmark": "cold_query",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "images": options.images,
+    report = describe(
+        "cold_query",
+        images=options.images,
         **row,
-        "stages_ms": parts,
-    }
+        stages_ms=parts,
+    )
     if options.json:
         print(json.dumps(report))
         return

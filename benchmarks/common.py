@@ -8,8 +8,10 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, features
@@ -66,6 +68,16 @@ def seconds_of(task: Callable[[], object]) -> float:
 def run_quietly(*command: str) -> None:
     """Run a whole process; its failure is ours."""
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def describe(benchmark: str, **values: object) -> dict[str, Any]:
+    """A report as one JSON-ready object: which benchmark, when, where, and what it found."""
+    return {
+        "benchmark": benchmark,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        **values,
+    }
 
 
 def compare(

@@ -13,12 +13,11 @@ import json
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine
+from common import describe
 from PIL import Image
 
 from xsearch.core.images import decode
@@ -80,15 +79,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for draft in (False, True)
             for threads in (1, 2)
         ]
-    return {
-        "benchmark": "decode",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "pixels": list(_SIZE),
-        "mean_file_mb": round(size / 1e6, 2),
-        "side": options.side,
-        "results": rows,
-    }
+    return describe(
+        "decode",
+        pixels=list(_SIZE),
+        mean_file_mb=round(size / 1e6, 2),
+        side=options.side,
+        results=rows,
+    )
 
 
 def render(report: dict[str, Any]) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from common import machine
+from common import describe
 from decode import make_photographs
 
 import xsearch
@@ -42,13 +41,11 @@ def main() -> None:
                     "images_per_second": round(report.added / report.seconds, 1),
                 }
             )
-    result = {
-        "benchmark": "indexing",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "files": options.files,
-        "results": rows,
-    }
+    result = describe(
+        "indexing",
+        files=options.files,
+        results=rows,
+    )
     if options.json:
         print(json.dumps(result))
         return

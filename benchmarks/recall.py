@@ -12,10 +12,9 @@ import argparse
 import csv
 import json
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from common import machine, shared_data
+from common import describe, shared_data
 
 import xsearch
 
@@ -87,16 +86,14 @@ def main() -> None:
                 rank_of(library.search(folder / name, k=max(_AT), target="text"), name)
                 for name in captions
             ]
-    report = {
-        "benchmark": "recall",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "data": "other_val" if options.other else f"flickr8k {options.split}",
-        "images": len(captions),
-        "texts": len(to_image),
-        "text_to_image": recalls(to_image),
-        "image_to_text": recalls(to_text),
-    }
+    report = describe(
+        "recall",
+        data="other_val" if options.other else f"flickr8k {options.split}",
+        images=len(captions),
+        texts=len(to_image),
+        text_to_image=recalls(to_image),
+        image_to_text=recalls(to_text),
+    )
     if options.json:
         print(json.dumps(report))
         return

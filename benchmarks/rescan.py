@@ -11,10 +11,9 @@ import json
 import os
 import shutil
 import tempfile
-from datetime import date
 from pathlib import Path
 
-from common import compare, machine, write_crops
+from common import compare, describe, write_crops
 
 import xsearch
 
@@ -66,13 +65,11 @@ def main() -> None:
                 assert report.decoded == report.embedded == 0, report
 
             row = compare(again, lambda: walk_with_stat(str(root)), options.runs)
-    report = {
-        "benchmark": "rescan",
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "files": options.files,
+    report = describe(
+        "rescan",
+        files=options.files,
         **row,
-    }
+    )
     if options.json:
         print(json.dumps(report))
         return

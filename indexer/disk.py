@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 
@@ -22,3 +23,14 @@ def refused(library: Path, error: OSError) -> Error:
         f"{library}: the disk refused a write ({why}). Everything committed before is safe; "
         "free some space and run the command again."
     )
+
+
+def delete_others(folder: Path, keep: set[Path]) -> list[Path]:
+    """Delete a folder's files other than `keep`; those that a reader holds open (Windows) stay."""
+    dropped = []
+    for path in sorted(folder.glob("*")):
+        if path not in keep:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                dropped.append(path)
+    return dropped

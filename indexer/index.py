@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from xsearch.indexer.disk import delete_others
 from xsearch.indexer.vectors import chunks, sync_folder
 
 if TYPE_CHECKING:
@@ -299,11 +300,5 @@ def build_index(
 
 
 def drop_stale(library: Path, keep: set[Path]) -> list[Path]:
-    """Delete index files other than `keep`; those that a reader holds open (Windows) stay."""
-    dropped = []
-    for path in sorted((library / FOLDER).glob("*")):
-        if path not in keep:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                dropped.append(path)
-    return dropped
+    """Delete index files other than `keep`."""
+    return delete_others(library / FOLDER, keep)

@@ -22,6 +22,7 @@ from xsearch.core.reports import (
 from xsearch.indexer import sqlite
 from xsearch.indexer.catalog import Catalog, refresh_liveness
 from xsearch.indexer.derive import index_problems, update_indices
+from xsearch.indexer.disk import delete_others
 from xsearch.indexer.index import drop_stale
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
@@ -206,7 +207,7 @@ def _forget_deleted(connection: sa.Connection) -> None:
 
 
 def drop_old_vectors(library: Path, catalog: Catalog) -> list[Path]:
-    """Delete vector files that the catalog names no more; those in use (Windows) stay."""
+    """Delete vector files that the catalog names no more."""
     with catalog.reading() as connection:
         current = {
             vector_path(library, fingerprint, generation)
@@ -214,13 +215,7 @@ def drop_old_vectors(library: Path, catalog: Catalog) -> list[Path]:
                 sa.select(encoders.c.fingerprint, encoders.c.generation)
             )
         }
-    dropped = []
-    for path in sorted((library / FOLDER).glob("*.f16")):
-        if path not in current:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                dropped.append(path)
-    return dropped
+    return delete_others(library / FOLDER, current)
 
 
 def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = None) -> CheckReport:

@@ -97,3 +97,23 @@ def age(path: Path, seconds: int = 0) -> Path:
 def paths_of(hits: Sequence[xsearch.Hit]) -> list[Path | None]:
     """The paths of hits, in order."""
     return [hit.path for hit in hits]
+
+
+ALL = 1_000
+
+
+def like(library: xsearch.Library, seed: int, k: int = ALL) -> list[xsearch.Hit]:
+    """Pictures like that of a seed, nearest first."""
+    return library.search(xsearch.Image(picture(seed)), k=k)
+
+
+def nearest(library: xsearch.Library, seed: int) -> xsearch.Hit:
+    """The hit that is the picture of a seed, which must be there."""
+    hit = like(library, seed, 1)[0]
+    assert hit.similarity > 0.99
+    return hit
+
+
+def ids(library: xsearch.Library) -> dict[str, int]:
+    """Every picture's id by its file's name."""
+    return {hit.path.name: hit.id for hit in like(library, 0) if hit.path}
