@@ -62,8 +62,9 @@ class Child:
         return False
 
     def kill(self) -> None:
-        """Kill -9, and wait until the child is gone."""
-        os.kill(self.pid, signal.SIGKILL)
+        """Kill -9, and wait until the child is gone; it may just have ended by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         self.until("exit")
 
     def result(self) -> Any:
@@ -185,6 +186,8 @@ def _mind(number: int, job: str, arguments: dict[str, Any]) -> NoReturn:
 
 def _run(say: Say, job: str, arguments: dict[str, Any]) -> NoReturn:
     code = 1
+    # What a shell runs in the background inherits that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         module, _, name = job.rpartition(".")
         say("done", getattr(importlib.import_module(module), name)(say, **arguments))

@@ -22,6 +22,11 @@ _SCRIPT = Path(sysconfig.get_path("scripts")) / "xsearch"
 Done = subprocess.CompletedProcess[str]
 
 
+def _hear_ctrl_c() -> None:
+    """What a shell runs in the background inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Shell:
     """A home of its own, and a folder to be in."""
 
@@ -43,6 +48,7 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            preexec_fn=_hear_ctrl_c if os.name == "posix" else None,
         )
 
     def run(self, *words: str | Path, code: int = 0, **environment: str) -> Done:
@@ -289,7 +295,7 @@ def test_check_fails_where_something_was_lost_and_index_brings_it_back(shell: Sh
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_done_and_the_next_run_goes_on(shell: Shell) -> None:
-    pictures = write_pictures(shell.here / "p", 1_500)
+    pictures = sorted(write_pictures(shell.here / "p", 1_500))  # as they are scanned
     shell.run("init")
     library = xsearch.open(shell.here / ".xsearch", create=False)
     with library, shell.start("index", "p") as process:
