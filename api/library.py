@@ -159,7 +159,7 @@ class Library:
         if paths is not None:
             paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         options = IndexOptions(
-            exclude_dirs=None if exclude_dirs is None else tuple(exclude_dirs),
+            exclude_dirs=_names(exclude_dirs),
             include_hidden=include_hidden,
             workers=workers,
             batch_size=batch_size,
@@ -271,6 +271,12 @@ class Library:
         from xsearch.indexer.lock import writer_lock
 
         return writer_lock(self.path, command, wait)
+
+
+def _names(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def open(

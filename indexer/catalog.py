@@ -215,6 +215,11 @@ class Catalog:
             }
             id_ = _inserted(connection, roots.insert().values(values))
             for inner in absorbed:
+                # What is gone may stand where another inner root has files.
+                gone = sa.and_(files.c.root_id == inner.id, files.c.missing_since.is_not(None))
+                held = captions.c.file_id.in_(sa.select(files.c.id).where(gone))
+                connection.execute(captions.delete().where(held))
+                connection.execute(files.delete().where(gone))
                 prefix = to_stored(inner.path.relative_to(path).as_posix())
                 prefix = "" if prefix == "." else prefix
                 joined = (
@@ -297,28 +302,16 @@ class Catalog:
         with self.reading() as connection:
             return [from_stored(folder) for (folder,) in connection.execute(query.distinct())]
 
-    def sample_files(self, root: int, count: int) -> list[tuple[str, int, int]]:
-        """Some files of a root: path from the root, size in bytes, mtime in nanoseconds."""
-        query = (
-            sa.select(files.c.folder, files.c.name, files.c.size, files.c.mtime_ns)
-            .where(files.c.root_id == root, files.c.missing_since.is_(None))
-            # Spread over the root, yet the same whenever it is asked again.
-            .order_by((files.c.id * 7919) % 10007, files.c.id)
-            .limit(count)
+    def known_files(self, root: int) -> list[tuple[str, int, int]]:
+        """A root's files: path from the root, size in bytes, mtime in nanoseconds."""
+        query = sa.select(files.c.folder, files.c.name, files.c.size, files.c.mtime_ns).where(
+            files.c.root_id == root, files.c.missing_since.is_(None)
         )
         with self.reading() as connection:
             return [
                 (from_stored(f"{folder}/{name}" if folder else name), size, mtime)
                 for folder, name, size, mtime in connection.execute(query)
             ]
-
-    def count_files(self, root: int) -> int:
-        """How many pictures and text files of a root are not gone."""
-        query = sa.select(sa.func.count()).where(
-            files.c.root_id == root, files.c.missing_since.is_(None), files.c.role != "sidecar"
-        )
-        with self.reading() as connection:
-            return int(connection.execute(query).scalar_one())
 
     def mark_gone(self, ids: Sequence[int]) -> tuple[int, int]:
         """Mark files as gone; returns how many pictures and text files, and how many texts."""

@@ -321,6 +321,8 @@ class _Batch:
     def _upsert_file(self, candidate: Candidate, state: FileState, item: int | None) -> int:
         if candidate.old_item is not None:
             self._touched.add(candidate.old_item)
+        if candidate.role == "image" and candidate.old_item != item:
+            self._reread_sidecars(candidate)
         if candidate.file_id is not None:
             self._update_file(candidate.file_id, candidate, state, item)
             return candidate.file_id
@@ -336,6 +338,24 @@ class _Batch:
             self._update_file(known, candidate, state, item)
             return known
         return self._insert(files.insert().values(_file_values(candidate, state, item)))
+
+    def _reread_sidecars(self, candidate: Candidate) -> None:
+        """Texts beside a picture belong to what it shows now: read them, in this run or the next.
+
+        In this run they follow the picture; should it end before them, this mark remains.
+        """
+        stems = (candidate.name, candidate.name.rpartition(".")[0])
+        names = [to_stored(stem + suffix) for stem in stems for suffix in (".txt", ".TXT")]
+        self._connection.execute(
+            files.update()
+            .where(
+                files.c.root_id == candidate.root,
+                files.c.folder == to_stored(candidate.folder),
+                files.c.name.in_(names),
+                files.c.role == "sidecar",
+            )
+            .values(racy=True)
+        )
 
     def _update_file(
         self, file_id: int, candidate: Candidate, state: FileState, item: int | None

@@ -20,7 +20,7 @@ from xsearch.indexer.index import (
 )
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import embeddings, items
-from xsearch.indexer.vectors import open_rows, vector_path
+from xsearch.indexer.vectors import current_rows, vector_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def update_indices(library: Path, catalog: Catalog, force: bool = False) -> list
         rows = _rows_of(catalog, encoder, kind)
         if len(rows) == 0:
             continue
-        vectors = open_rows(
+        vectors = current_rows(
             vector_path(library, encoder.fingerprint, encoder.generation),
             encoder.rows,
             encoder.dim,
@@ -83,7 +83,7 @@ def index_problems(library: Path, catalog: Catalog) -> list[str]:
         if found is None:
             continue
         index = open_index(*place, kind, encoder.rows)
-        vectors = open_rows(vector_path(*place), encoder.rows, encoder.dim)
+        vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
         rows = _rows_of(catalog, encoder, kind)
         if index is None or not index.holds(vectors, rows[rows < found[1]]):
             problems.append(f"{found[0].name}: damaged or out of date; built again")

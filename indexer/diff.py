@@ -81,7 +81,7 @@ class _Comparison:
             found += listed
             self._difference.counts.skipped += listing.others
             self._seen(listed)
-        if found == 0:
+        if found == 0 and _is_empty(self._root.path / self._scope.start):
             known = self._catalog.folders(self._root.id, self._scope.start)
             if known and self._scope.start not in unreadable:
                 self._warn(
@@ -193,6 +193,14 @@ def _same(row: FileRow, entry: Entry, role: Role) -> bool:
         and entry.error is None
         and row.error_code not in _WORTH_ANOTHER_TRY
     )
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder has no entry at all, or cannot be listed."""
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return True
 
 
 def _below_any(folder: str, parents: list[str]) -> bool:

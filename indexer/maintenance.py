@@ -26,7 +26,14 @@ from xsearch.indexer.disk import delete_others
 from xsearch.indexer.index import drop_stale
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
-from xsearch.indexer.vectors import FOLDER, VectorWriter, checksums, open_rows, vector_path
+from xsearch.indexer.vectors import (
+    FOLDER,
+    VectorWriter,
+    checksums,
+    current_rows,
+    open_rows,
+    vector_path,
+)
 
 _CHUNK = 500
 _ROWS = 16_384
@@ -149,7 +156,7 @@ def _next_generation(
             .order_by(embeddings.c.row)
         ).all()
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    old = open_rows(_path(library, encoder), encoder.rows, encoder.dim)
+    old = current_rows(_path(library, encoder), encoder.rows, encoder.dim)
     target = vector_path(library, encoder.fingerprint, encoder.generation + 1)
     with contextlib.suppress(FileNotFoundError):
         target.unlink()  # What an interrupted compaction left.

@@ -162,13 +162,15 @@ class Snapshot:
     ) -> dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]]:
         links: list[tuple[int, int | None, FoundFile | None]] = []
         for marks, part in _parts(ids):
-            for id_, image, path, folder, name in self.all(
-                "SELECT c.item_id, c.image_id, r.path, f.folder, f.name FROM captions c"
+            for id_, image, source, path, folder, name in self.all(
+                "SELECT c.item_id, c.image_id, c.source, r.path, f.folder, f.name FROM captions c"
                 " LEFT JOIN files f ON f.id = c.file_id LEFT JOIN roots r ON r.id = f.root_id"
                 f" WHERE f.missing_since IS NULL AND c.item_id IN ({marks}) ORDER BY c.id",
                 part,
             ):
-                place = None if path is None else found_file(path, folder, name)
+                # A sidecar is no place of its own: without its picture, the text is gone.
+                own = path is not None and source != "sidecar"
+                place = found_file(path, folder, name) if own else None
                 links.append((id_, image, place))
         images = self._image_files(dict.fromkeys(image for _, image, _ in links if image))
         places: dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]] = {}

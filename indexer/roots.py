@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xsearch.core.errors import SourceError
+from xsearch.core.errors import SourceError, UsageError
 from xsearch.core.formats import is_image_name
 from xsearch.core.paths import absolute, displayable
 from xsearch.indexer.catalog import Catalog, RootRow
 from xsearch.indexer.scan import Rules, is_ignored
 from xsearch.indexer.sources import is_text_name
 
-_SAMPLE = 64
 _SAME = 0.8
 
 
@@ -52,9 +52,12 @@ def plan(catalog: Catalog, paths: Sequence[Path | str], change: RuleChange) -> l
     return scopes
 
 
-def all_scopes(catalog: Catalog) -> list[Scope]:
-    """Every root of the library, whole."""
-    return [Scope(root, name=root.name) for root in catalog.roots()]
+def all_scopes(catalog: Catalog, change: RuleChange) -> list[Scope]:
+    """Every root of the library, whole, with new rules for the folders where any are given."""
+    return [
+        Scope(root if root.name else _with_rules(catalog, root, change), name=root.name)
+        for root in catalog.roots()
+    ]
 
 
 def rules_for(root: RootRow, roots: Iterable[RootRow], library: Path) -> Rules:
@@ -84,6 +87,11 @@ def _folder(catalog: Catalog, path: Path, change: RuleChange) -> Scope:
         if root.path == path:
             return Scope(_with_rules(catalog, root, change))
         if _reaches(root, path):
+            if change != RuleChange():
+                raise UsageError(
+                    f"{displayable(path)} is part of {displayable(root.path)}, and what to leave "
+                    "out is remembered for that as a whole: give that path with these options"
+                )
             return Scope(root, path.relative_to(root.path).as_posix())
     exclude_dirs = change.exclude_dirs or ()
     include_hidden = bool(change.include_hidden)
@@ -93,13 +101,27 @@ def _folder(catalog: Catalog, path: Path, change: RuleChange) -> Scope:
         there = RootRow(moved.id, path, "", moved.exclude_dirs, moved.include_hidden)
         return Scope(_with_rules(catalog, there, change), relocated=True)
     outer = RootRow(0, path, "", exclude_dirs, include_hidden)
+    # A folder with rules of its own stays a root inside the new one.
     inside = [
         root
         for root in catalog.roots()
-        if (is_image_name(root.name) if root.name else root.path != path)
+        if (is_image_name(root.name) if root.name else _only_removals(root, include_hidden))
         and _reaches(outer, root.path / root.name)
     ]
+    removed = (
+        f"/{glob.escape(root.path.relative_to(path).as_posix())}{pattern}"
+        for root in inside
+        for pattern in root.exclude_dirs
+    )
+    roots_now = {f"/{glob.escape(root.path.relative_to(path).as_posix())}" for root in inside}
+    exclude_dirs += tuple(pattern for pattern in removed if pattern not in roots_now)
     return Scope(catalog.add_root(path, "", exclude_dirs, include_hidden, inside))
+
+
+def _only_removals(root: RootRow, include_hidden: bool) -> bool:
+    """Whether a folder's rules are the new root's but for folders taken out by `remove`."""
+    anchored = all(pattern.startswith("/") for pattern in root.exclude_dirs)
+    return anchored and root.include_hidden == include_hidden
 
 
 def _with_rules(catalog: Catalog, root: RootRow, change: RuleChange) -> RootRow:
@@ -144,22 +166,27 @@ def _reaches(root: RootRow, path: Path) -> bool:
 
 
 def _relocated(catalog: Catalog, roots: list[RootRow], path: Path) -> RootRow | None:
-    """The root that was moved to `path`: gone from its place, its files found here unchanged."""
+    """The root that was moved to `path`: gone from its place, and all its files found here.
+
+    Some may have changed. Where one is missing it may be a copy, given while the drive of the
+    original is away: that is a root of its own, so that nothing counts as deleted.
+    """
     for root in roots:
         if root.path.exists():
             continue
-        sample = catalog.sample_files(root.id, _SAMPLE)
-        same = sum(_is_same(path / name, size, mtime) for name, size, mtime in sample)
-        if sample and same >= _SAME * len(sample):
+        known = catalog.known_files(root.id)
+        found = [_found(path / name, size, mtime) for name, size, mtime in known]
+        if known and None not in found and found.count(True) >= _SAME * len(known):
             return root
     return None
 
 
-def _is_same(path: Path, size: int, mtime_ns: int) -> bool:
+def _found(path: Path, size: int, mtime_ns: int) -> bool | None:
+    """Whether a file is as it was; None where it is not there."""
     try:
         status = path.stat()
     except OSError:
-        return False
+        return None
     return (status.st_size, status.st_mtime_ns) == (size, mtime_ns)
 
 

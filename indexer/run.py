@@ -76,10 +76,10 @@ def index(
     """
     with Catalog(folder) as catalog, quiet_pillow():
         row = catalog.use_encoder(encoder.info)
+        change = roots_.RuleChange(options.exclude_dirs, options.include_hidden)
         if paths is None:
-            scopes = roots_.all_scopes(catalog)
+            scopes = roots_.all_scopes(catalog, change)
         else:
-            change = roots_.RuleChange(options.exclude_dirs, options.include_hidden)
             scopes = roots_.plan(catalog, paths, change)
         run = _Run(folder, catalog, row, encoder, options, progress or _silent)
         id_ = catalog.start_run("index", version)

@@ -107,12 +107,3 @@ def _json_rows(file: TextIO) -> Iterator[TextRow]:
 def _whole(text: str) -> str:
     """The text with halves of characters, which JSON can spell, as replacement characters."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def read_sidecar(path: Path) -> list[str]:
-    """The texts of a sidecar, one a line.
-
-    Raises:
-        SourceError, OSError: it cannot be read.
-    """
-    return list(dict.fromkeys(row.text for row in read_rows(path)))

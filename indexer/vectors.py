@@ -63,6 +63,21 @@ def open_rows(path: Path, rows: int, dim: int) -> NDArray[np.float16]:
     return np.memmap(path, dtype="<f2", mode="r", shape=(rows, dim))
 
 
+def current_rows(path: Path, rows: int, dim: int) -> NDArray[np.float16]:
+    """`open_rows` for the writer, which no compaction can surprise.
+
+    Raises:
+        LibraryError: the file is missing or too short.
+    """
+    try:
+        return open_rows(path, rows, dim)
+    except FileNotFoundError as error:
+        raise LibraryError(
+            f"{path}: the vectors are missing. Run `xsearch check`, then `xsearch index`: what "
+            "is lost is embedded again."
+        ) from error
+
+
 def chunks(rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Pieces of a long list of row numbers, each with where it starts in the list."""
     for start in range(0, len(rows), _CHUNK_ROWS):

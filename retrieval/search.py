@@ -163,9 +163,10 @@ class _Roots:
 def _hit(
     item: FoundItem, similarity: float, rank: int, logistic: Logistic, roots: _Roots
 ) -> Hit | None:
-    places = item.image_files or item.files
-    path, others, missing = _choose(places, roots)
-    if path is None and (places or item.kind == "image"):
+    path, others, missing = _choose(item.image_files, roots)
+    if path is None:
+        path, others, missing = _choose(item.files, roots)
+    if path is None:
         return None
     return Hit(
         id=item.id,

@@ -438,3 +438,120 @@ def test_a_picture_named_by_hand_stays_although_its_root_ignores_it(
 
     assert (again.unchanged, again.removed) == (3, 0)
     assert named in {hit.path for hit in library.search(xsearch.Image(named))}
+
+
+def test_an_outer_root_takes_over_inner_ones_that_held_the_same_place(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    inner = tmp_path / "top" / "p"
+    write_pictures(inner / "a", 2)
+    write_picture(inner / "b.png", 9)
+    library.index(inner)
+    library.remove(inner / "a")
+    library.index(inner / "a")
+
+    report = library.index(tmp_path / "top")
+
+    assert (report.unchanged, report.removed, report.embedded) == (3, 0, 0)
+
+
+def test_a_copy_indexed_while_the_original_is_away_loses_nothing(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    original, copy = tmp_path / "usb", tmp_path / "backup"
+    write_pictures(original, 10)
+    library.index(original)
+    shutil.copytree(original, copy)
+    (copy / "003.jpg").unlink()
+    original.rename(tmp_path / "unplugged")
+
+    report = library.index(copy)
+    (tmp_path / "unplugged").rename(original)
+
+    assert (report.removed, report.embedded) == (0, 0)
+    assert library.index().unchanged == 19
+    assert len(like(library, 1)) == 10
+
+
+def test_a_removed_folder_stays_out_of_an_outer_root_too(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    inner = tmp_path / "top" / "p"
+    write_pictures(inner, 2)
+    secret = write_picture(inner / "secret" / "s.jpg", 30)
+    library.index(inner)
+    library.remove(inner / "secret")
+
+    assert library.index(tmp_path / "top").added == 0
+    assert secret not in {hit.path for hit in like(library, 30)}
+
+
+def test_rules_for_a_part_of_a_root_are_refused_and_without_a_path_are_for_all(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos / "a" / "raw", 2)
+    write_picture(photos / "b.jpg", 9)
+    library.index(photos)
+
+    with pytest.raises(xsearch.UsageError, match="part of"):
+        library.index(photos / "a", exclude_dirs="raw")
+    assert library.index(exclude_dirs="raw").removed == 2
+
+
+def test_excluding_all_that_a_root_holds_takes_it_out(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    photos = tmp_path / "photos"
+    write_pictures(photos / "raw", 2)
+    library.index(photos)
+
+    report = library.index(photos, exclude_dirs=["raw"])
+
+    assert (report.removed, report.warnings) == (2, ())
+
+
+def test_a_sidecar_follows_its_picture_though_the_picture_was_indexed_alone(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    photos = tmp_path / "photos"
+    edited = write_picture(photos / "a.jpg", 1)
+    write_text(photos / "a.txt", "a green field")
+    library.index(photos)
+    write_picture(edited, 2)
+    os.utime(edited, ns=(1_600_000_000_000_000_000, 1_600_000_000_000_000_000))
+
+    library.index(edited)
+    library.index(photos)
+
+    (hit,) = library.search("a green field", target="text")
+    assert hit.path == edited
+
+
+def test_a_text_of_a_file_is_found_when_the_picture_it_names_is_gone(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    picture_file = write_picture(tmp_path / "p" / "a.jpg", 1)
+    write_picture(tmp_path / "p" / "b.jpg", 2)
+    rows = write_text(tmp_path / "rows.csv", "text,image\nrow text,p/a.jpg\n")
+    library.index([picture_file.parent, rows])
+    assert library.search("row text", target="text")[0].path == picture_file
+
+    picture_file.unlink()
+
+    assert library.search("row text", target="text")[0].path == rows
+
+
+def test_missing_vectors_are_a_clear_error_of_every_writer(
+    tmp_path: Path, library: xsearch.Library
+) -> None:
+    write_pictures(tmp_path / "p", 2)
+    library.index(tmp_path / "p")
+    for path in (library.path / "vectors").iterdir():
+        path.unlink()
+
+    with pytest.raises(xsearch.LibraryError, match="xsearch check"):
+        library.compact()
+    assert library.check().lost == 2
+    assert library.index().embedded == 2
+    assert library.check().ok
