@@ -108,14 +108,19 @@ def _folder(catalog: Catalog, path: Path, change: RuleChange) -> Scope:
         if (is_image_name(root.name) if root.name else _only_removals(root, include_hidden))
         and _reaches(outer, root.path / root.name)
     ]
-    removed = (
-        f"/{glob.escape(root.path.relative_to(path).as_posix())}{pattern}"
-        for root in inside
-        for pattern in root.exclude_dirs
-    )
-    roots_now = {f"/{glob.escape(root.path.relative_to(path).as_posix())}" for root in inside}
-    exclude_dirs += tuple(pattern for pattern in removed if pattern not in roots_now)
+    exclude_dirs += _removals_inside(path, inside)
     return Scope(catalog.add_root(path, "", exclude_dirs, include_hidden, inside))
+
+
+def _removals_inside(path: Path, inside: list[RootRow]) -> tuple[str, ...]:
+    """Folders taken out of roots inside `path` by `remove`, as patterns from `path` itself.
+
+    One that was named again since, and so is a root of its own, is not among them.
+    """
+    folders = [root for root in inside if not root.name]
+    places = {f"/{glob.escape(root.path.relative_to(path).as_posix())}": root for root in folders}
+    patterns = (place + pattern for place, root in places.items() for pattern in root.exclude_dirs)
+    return tuple(pattern for pattern in patterns if pattern not in places)
 
 
 def _only_removals(root: RootRow, include_hidden: bool) -> bool:
