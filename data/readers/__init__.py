@@ -1,0 +1,1 @@
+"""Readers of image-text data sets, each into the same records."""

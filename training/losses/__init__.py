@@ -1,0 +1,1 @@
+"""Losses of contrastive training, one file each."""

@@ -1,0 +1,1 @@
+"""Image and text towers that can be trained, built by name."""
