@@ -72,7 +72,7 @@ class DualEncoder(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Side of the square input in pixels; what decoding should aim for."""
+        """Pixels of a side that decoding should aim for, at least that of the square input."""
 
     def preprocess(self, image: Image.Image) -> UInt8:
         """Turn an upright RGB picture into uint8 (S, S, 3). Runs in decode threads."""

@@ -11,10 +11,10 @@ from typing import TypeVar
 from xsearch.core.encoder import EncoderInfo, Logistic
 from xsearch.core.errors import EncoderError
 
+from .pictures import INTERPOLATIONS, RESIZES, Preparation
+
 FORMAT = 1
 FILE = "encoder.json"
-RESIZES = ("squash",)
-INTERPOLATIONS = ("bicubic",)
 RUNTIMES = ("onnxruntime",)
 PAIRS = ("text-image", "image-text", "image-image", "text-text")
 
@@ -26,9 +26,7 @@ class ImageTower:
     """What the image tower reads, and how much of it at once."""
 
     path: Path
-    size: int
-    resize: str
-    interpolation: str
+    preparation: Preparation
     batch: int
 
 
@@ -86,9 +84,7 @@ def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
         info=info,
         image=ImageTower(
             path=image.file("file", folder),
-            size=image.positive("size"),
-            resize=image.known("resize", str, RESIZES),
-            interpolation=image.known("interpolation", str, INTERPOLATIONS),
+            preparation=_preparation(image),
             batch=image.positive("batch"),
         ),
         text=TextTower(
@@ -101,6 +97,18 @@ def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
             for pair in PAIRS
             for part in [calibration.section(pair)]
         },
+    )
+
+
+def _preparation(image: _Section) -> Preparation:
+    resize = image.known("resize", str, RESIZES)
+    # A crop without its share would be a guess; squashing always keeps the whole picture.
+    crop_pct = image.share("crop_pct") if resize == "crop" else 1.0
+    return Preparation(
+        size=image.positive("size"),
+        resize=resize,
+        interpolation=image.known("interpolation", str, INTERPOLATIONS),
+        crop_pct=crop_pct,
     )
 
 
@@ -142,6 +150,13 @@ class _Section:
         value = self.get(key, int)
         if value < 1:
             raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be 1 or more")
+        return value
+
+    def share(self, key: str) -> float:
+        """A number above zero, up to one."""
+        value = self.get(key, float)
+        if not 0 < value <= 1:
+            raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be 0 to 1")
         return value
 
     def file(self, key: str, folder: Path) -> Path:

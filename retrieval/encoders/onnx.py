@@ -81,8 +81,8 @@ class OnnxEncoder:
 
     @property
     def image_size(self) -> int:
-        """Side of the square input in pixels; what decoding should aim for."""
-        return self._manifest.image.size
+        """Pixels of a side that decoding should aim for: that of the input, or what is cropped."""
+        return self._manifest.image.preparation.side
 
     @property
     def image_batch(self) -> int:
@@ -97,11 +97,8 @@ class OnnxEncoder:
             raise UsageError(f"no calibration from {query!r} to {target!r}") from None
 
     def preprocess(self, image: Image.Image) -> UInt8:
-        """Squash an upright picture to uint8 (S, S, 3) RGB, all of it, with antialiasing."""
-        from PIL.Image import Resampling
-
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        return np.asarray(rgb.resize((self.image_size, self.image_size), Resampling.BICUBIC))
+        """Turn an upright picture into uint8 (S, S, 3) RGB, see `Preparation.apply`."""
+        return self._manifest.image.preparation.apply(image)
 
     def embed_images(self, batch: UInt8) -> Float32:
         """Embed uint8 (n, S, S, 3) into float32 (n, dim), unit length."""
@@ -113,7 +110,7 @@ class OnnxEncoder:
 
     def _run_images(self, output: str, batch: UInt8, empty: tuple[int, ...]) -> Float32:
         """Run the image tower in batches of bounded size; `empty` shapes a result without rows."""
-        side = self.image_size
+        side = self._manifest.image.preparation.size
         if batch.shape[1:] != (side, side, 3) or batch.dtype != np.uint8:
             raise UsageError(
                 f"pictures must be uint8 (n, {side}, {side}, 3), as `preprocess` makes them; "

@@ -1,0 +1,62 @@
+"""Makes the square input of an image tower from a picture, as the tower's description says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from xsearch.core.encoder import UInt8
+
+RESIZES = ("squash", "crop")
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How a picture becomes the (size, size) pixels that a tower reads.
+
+    `squash` scales both sides to size / crop_pct, the aspect ratio given up; `crop` scales the
+    shorter side to it. The central square of `size` pixels is what the tower reads.
+    """
+
+    size: int
+    resize: str = "squash"
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
+
+    @property
+    def side(self) -> int:
+        """Pixels of the scaled picture's shorter side: what decoding should aim for."""
+        return math.floor(self.size / self.crop_pct)
+
+    def apply(self, image: Image.Image) -> UInt8:
+        """The pixels of an upright picture: uint8 (size, size, 3), RGB, antialiased.
+
+        Rounds as torchvision's `Resize` and `CenterCrop` do, so that towers trained with timm or
+        open_clip see what they were trained on.
+        """
+        from PIL.Image import Resampling
+
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        width, height = self._scaled(*rgb.size)
+        scaled = rgb.resize((width, height), Resampling[self.interpolation.upper()])
+        left, top = (round((length - self.size) / 2) for length in (width, height))
+        pixels = np.asarray(scaled)
+        return pixels[top : top + self.size, left : left + self.size]
+
+    def _scaled(self, width: int, height: int) -> tuple[int, int]:
+        if self.resize == "squash":
+            return self.side, self.side
+        if width <= height:
+            return self.side, int(self.side * height / width)
+        return int(self.side * width / height), self.side
+
+    def __str__(self) -> str:
+        cut = "" if self.crop_pct == 1 else f" of {self.side}"
+        return f"{self.resize} to {self.size}{cut} {self.interpolation} antialiased"
