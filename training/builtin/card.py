@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from xsearch.training.evaluation.metrics import Recalls
+
 from .alignment import Settings
 from .calibrate import PRIOR, Calibration
-from .evaluate import Recalls
 from .verify import Agreement
 
 

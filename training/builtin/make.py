@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsearch.retrieval.encoders.onnx import OnnxEncoder
+from xsearch.training.evaluation.metrics import Recalls, recall
 
 from .alignment import Alignment, ImageFeatures, Settings, fit
 from .calibrate import Calibration, calibrate
 from .card import Figures, write_card
 from .corpus import Captioned, read_captioned, read_flickr8k
-from .evaluate import Recalls, recall
 from .features import (
     BATCH,
     Reference,
