@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xsearch.retrieval.encoders.pictures import Preparation
@@ -115,6 +116,14 @@ class TrainableEncoder(nn.Module, ABC):
     @abstractmethod
     def text_outputs(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
         """Vectors (n, dim) and token features (n, t, C)."""
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Write the tokenizer as `retrieval.encoders` reads it, without cutting."""
+        from tokenizers import Tokenizer
+
+        bare = Tokenizer.from_str(self.tokenizer.to_str())
+        bare.no_truncation()
+        path.write_text(bare.to_str(), encoding="utf-8")
 
     @abstractmethod
     def layers(self) -> Layers:
