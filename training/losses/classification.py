@@ -23,7 +23,7 @@ class ConceptClassification(nn.Module):
 
     with y_ic = 1 where a caption of image i names concept c (see `training.concepts`). Words of
     captions as labels: Joulin et al. 2016, "Learning Visual Features from Large Weakly Supervised
-    Data", section 3. Dividing by the count of positives, and starting the biases at each
+    Data". Dividing by the count of positives, and starting the biases at each
     concept's `frequencies`, so that the many absent concepts do not drown the few present ones:
     Lin et al. 2017, "Focal Loss for Dense Object Detection", sections 3.3 and 4.1. sqrt(d) gives
     the coordinates of unit vectors a variance of 1.

@@ -27,10 +27,11 @@ class SimilarityDistillation(nn.Module):
         L   = mean over i of KL(p_i || q_i); the mean over `compared`
 
     Image to text and back: Wu et al. 2023, "TinyCLIP: CLIP Distillation via Affinity Mimicking
-    and Weight Inheritance", section 3.2, whose cross-entropy differs by the teacher's entropy, a
-    constant. Within one kind: Fang et al. 2021, "SEED: Self-supervised Distillation", equation 4;
-    an item's similarity with itself is left out here, 1 in any encoder. Only similarities
-    meet, so the teacher may have another dimension. `scale` is s, `teacher_scale` T.
+    and Weight Inheritance", affinity mimicking, whose cross-entropy differs by the teacher's
+    entropy, a constant. Within one kind: Fang et al. 2021, "SEED: Self-supervised Distillation
+    for Visual Representation"; an item's similarity with itself is left out here, 1 in any
+    encoder. Only similarities meet, so the teacher may have another dimension. `scale` is s,
+    `teacher_scale` T.
 
     Columns are those of all processes, see `batch`. Rows with nothing to compare with count 0.
     """
@@ -123,7 +124,7 @@ class AnchorDistillation(nn.Module):
         L = mean over i of 1 - cos(x_i, t_i)
 
     Reimers and Gurevych 2020, "Making Monolingual Sentence Embeddings Multilingual using
-    Knowledge Distillation", equation 1: a sentence, and its translation, come to lie where the
+    Knowledge Distillation", section 2: a sentence, and its translation, come to lie where the
     teacher puts the sentence. Their squared error, on unit vectors, is twice this. With the
     model's own start as teacher, it keeps a fine-tuned encoder near to what it knew.
 

@@ -19,8 +19,8 @@ class Sigmoid(nn.Module):
         L = -1/n sum_i sum_j log sigmoid(z_ij (t x_i . y_j + b))
 
     with z_ij = 1 where text j has the owner of image i, else -1; scale t and bias b are learnt.
-    Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", equation 1; t = 10 and
-    b = -10 at the start, section 3.2. The scale has no upper bound: published SigLIP models have
+    Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section 3.2; t = 10 and
+    b = -10 at the start, as there. The scale has no upper bound: published SigLIP models have
     learnt more than 100.
 
     Columns are those of all processes, see `batch`. A batch of one is a match without others.
