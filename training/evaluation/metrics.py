@@ -159,13 +159,23 @@ def nearest(queries: Array, candidates: Array, count: int, *, block: int = BLOCK
     count = min(count, len(candidates))
     found = np.empty((len(queries), count), np.int64)
     for rows, scores in _blocks(queries, candidates, block):
-        found[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        for place in range(count):
+            best = scores.argmax(axis=1)
+            found[rows, place] = best
+            scores[np.arange(len(best)), best] = -np.inf
     return found
 
 
 def similarities(queries: Array, candidates: Array) -> Float64:
     """Cosines (q,) of rows (q, d) with rows (q, d), as ranking computes them."""
     return _dots(kept(queries), kept(candidates))
+
+
+def similarities_to_all(
+    queries: Array, candidates: Array, *, block: int = BLOCK
+) -> Iterator[tuple[slice, Float64]]:
+    """Cosines of some queries with all candidates at a time, each with the queries' places."""
+    return _blocks(kept(queries), kept(candidates), block)
 
 
 def kept(vectors: Array) -> Array:
