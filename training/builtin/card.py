@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from xsearch.training.calibrate import PRIOR, Calibration
 from xsearch.training.evaluation.metrics import Recalls
 
 from .alignment import Settings
-from .calibrate import PRIOR, Calibration
 from .verify import Agreement
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 
 from xsearch.retrieval.encoders.runtime import OnnxCpu
+from xsearch.training import calibrate
 
 from .alignment import ImageFeatures, unit
 from .corpus import Captioned
@@ -57,17 +57,8 @@ def pad(image: Image.Image) -> Image.Image:
 
 
 def retaken(image: Image.Image) -> Image.Image:
-    """Nearly the same picture once more: mirrored, brighter, a part of 70 to 100 % of each side.
-
-    The part depends on the pixels alone, so that a run can be repeated.
-    """
-    seed = hashlib.sha256(image.tobytes()).digest()
-    random = np.random.default_rng(list(seed[:8]))
-    width, height = (round(side * random.uniform(0.7, 1.0)) for side in image.size)
-    left = round((image.width - width) * random.uniform())
-    top = round((image.height - height) * random.uniform())
-    part = image.crop((left, top, left + width, top + height))
-    return mirror(ImageEnhance.Brightness(part).enhance(random.uniform(0.8, 1.25)))
+    """Nearly the same picture once more, squashed."""
+    return squash(calibrate.retaken(image))
 
 
 def pixels(files: Sequence[Path], view: View, batch: int = BATCH) -> Iterator[Pixels]:

@@ -7,7 +7,6 @@ at load, is the point of these files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +15,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-Array = NDArray[np.floating[Any]]
+from xsearch.training.compress import Array, Precision, quantise, quantise_matrix
+
+__all__ = ["Array", "Graph", "Precision"]
+
 OPSET = 20
 IR_VERSION = 9
 """Both known to onnxruntime 1.17 and later."""
-
-
-class Precision(StrEnum):
-    """How a weight is stored; arithmetic is fp32 always."""
-
-    FP32 = "fp32"
-    INT16 = "int16"
-    INT8 = "int8"
-
-
-_INTEGERS: dict[Precision, type[np.signedinteger[Any]]] = {
-    Precision.INT16: np.int16,
-    Precision.INT8: np.int8,
-}
-
-
-def quantise(
-    weight: Array, axis: int, precision: Precision
-) -> tuple[NDArray[np.signedinteger[Any]], Array]:
-    """Round a weight to integers, symmetric, with one scale for each index along `axis`.
-
-    Returns the integers, in the weight's shape, and the scales, shaped to broadcast against it.
-    """
-    others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-    kind = _INTEGERS[precision]
-    limit = np.iinfo(kind).max
-    peak = np.abs(weight).max(axis=others, keepdims=True)
-    scale = np.where(peak > 0, peak / limit, 1).astype(np.float32)
-    return np.rint(weight / scale).astype(kind), scale
 
 
 class Graph:
@@ -119,11 +92,7 @@ class Graph:
         """
         if precision is Precision.FP32:
             return self.op("Gemm", x, self.constant(weight), self.constant(bias))
-        # Rows of the weight, its columns brought to one size, then share one scale each as well:
-        # the smallest error measured, of powers of maximum and of root mean square.
-        columns = weight / np.sqrt(np.square(weight).mean(axis=0))
-        before = np.sqrt(np.square(columns).mean(axis=1))
-        integers, after = quantise(weight / before[:, None], 1, precision)
+        before, integers, after = quantise_matrix(weight, precision)
         scaled = self.op("Mul", x, self.constant(before))
         product = self.op("MatMul", scaled, self.cast(self.constant(integers)))
         return self.op("Add", self.op("Mul", product, self.constant(after)), self.constant(bias))

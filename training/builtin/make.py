@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xsearch.retrieval.encoders.onnx import OnnxEncoder
+from xsearch.training.calibrate import Calibration, calibrations
 from xsearch.training.evaluation.metrics import Recalls, recall
 
 from .alignment import Alignment, ImageFeatures, Settings, fit
-from .calibrate import Calibration, calibrate
 from .card import Figures, write_card
 from .corpus import Captioned, read_captioned, read_flickr8k
 from .features import (
@@ -57,7 +56,7 @@ def make(flickr8k: Path, other_val: Path, out: Path, cache: Path | None) -> None
     reference = Reference(cache)
     alignment = _fit(reference, train)
     check_graphs(reference, alignment)
-    calibrations = _calibrate(reference, alignment, val)
+    fitted = _calibrate(reference, alignment, val)
     out.mkdir(parents=True, exist_ok=True)
     image_graph(reference.image, alignment, IMAGE_PRECISION).save(out / "image.onnx")
     rounding = _rounding(out, reference, alignment, train)
@@ -66,7 +65,7 @@ def make(flickr8k: Path, other_val: Path, out: Path, cache: Path | None) -> None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.save(str(out / "tokenizer.json"), pretty=False)
-    description = _description(out, fingerprint(reference, alignment), calibrations)
+    description = _description(out, fingerprint(reference, alignment), fitted)
     _write(out, description)
 
     agreement = verify(out, reference, alignment, val)
@@ -79,7 +78,7 @@ def make(flickr8k: Path, other_val: Path, out: Path, cache: Path | None) -> None
         shipped={d.name: _shipped(encoder, d) for d in (val, other, test)},
         views={v.__name__: _reference(reference, alignment, other, v) for v in views},
         agreement=agreement,
-        calibrations=calibrations,
+        calibrations=fitted,
         sizes={path.name: path.stat().st_size for path in sorted(out.glob("*.*"))},
     )
     write_card(out / "MODEL_CARD.md", figures, alignment.settings)
@@ -132,24 +131,7 @@ def _calibrate(
     images = alignment.images(reference.images(val))
     again = alignment.images(reference.images(val, retaken))
     texts = alignment.texts(reference.sentences(f"{val.name}-captions", val.texts))
-    owners = val.owners
-    across = calibrate(*_pairs(texts @ images.T, owners[:, None] == np.arange(len(images))))
-    looks = calibrate(*_pairs(again @ images.T, np.eye(len(images), dtype=bool)))
-    later = np.triu(np.ones((len(texts), len(texts)), dtype=bool), 1)
-    same = owners[:, None] == owners
-    words = calibrate(*_pairs((texts @ texts.T)[later], same[later]))
-    return {
-        "text-image": across,
-        "image-text": across,
-        "image-image": looks,
-        "text-text": words,
-    }
-
-
-def _pairs(cosines: Array, true: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Cosines of the true pairs, and of about a million others."""
-    others = cosines[~true]
-    return cosines[true], others[:: max(1, len(others) // 1_000_000)]
+    return calibrations(images, again, texts, val.owners)
 
 
 def _reference(reference: Reference, alignment: Alignment, data: Captioned, view: View) -> Recalls:
@@ -163,9 +145,7 @@ def _shipped(encoder: OnnxEncoder, data: Captioned) -> Recalls:
     return recall(images, encoder.embed_texts(data.texts).vectors, data.owners)
 
 
-def _description(
-    out: Path, identity: str, calibrations: dict[str, Calibration]
-) -> dict[str, object]:
+def _description(out: Path, identity: str, fitted: dict[str, Calibration]) -> dict[str, object]:
     """The content of `encoder.json`."""
 
     def digest(name: str) -> str:
@@ -193,7 +173,7 @@ def _description(
             "context_length": CONTEXT_LENGTH,
             "sha256": digest("text.onnx"),
         },
-        "calibration": {pair: asdict(found.logistic) for pair, found in calibrations.items()},
+        "calibration": {pair: asdict(found.logistic) for pair, found in fitted.items()},
         "licence": LICENCE,
     }
 
