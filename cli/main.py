@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xsearch.cli import index, maintain, query
+from xsearch.cli import evaluate, index, maintain, query
 from xsearch.cli.render import complain
 from xsearch.core.errors import Error, UsageError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 index.register(app)
 query.register(app)
 maintain.register(app)
+evaluate.register(app)
 
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]

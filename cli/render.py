@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ _STAGES = {
     "index": "Updating the index",
     "compact": "Compacting",
     "check": "Checking vectors",
+    "pictures": "Embedding pictures",
+    "texts": "Embedding texts",
+    "train": "Training",
+    "export": "Writing the encoder",
 }
 
 
@@ -78,6 +82,18 @@ def write_hits(hits: Iterable[Hit]) -> None:
             write_line(rank + text)
             if places:
                 write_line(f"{'':>11}{dim}{places}{plain}")
+
+
+def write_table(header: Sequence[str], rows: Iterable[Sequence[str]], names: int = 1) -> None:
+    """Columns under a header: the first `names` to the left, the others, numbers, to the right."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if at < names else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        write_line("  ".join(cells).rstrip())
 
 
 def bytes_text(count: int) -> str:
@@ -172,6 +188,8 @@ def _follow(bar: Any) -> Callable[[Progress], None]:
             bar.reset(task, description=_STAGES[stage], total=progress.total, rate="")
         speed = bar.tasks[0].speed
         rate = f"{speed:.0f}/s" if speed and progress.total else ""
+        if progress.detail:
+            rate = f"{rate}  {progress.detail}"
         bar.update(task, completed=progress.done, total=progress.total, rate=rate)
 
     return show

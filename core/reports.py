@@ -69,13 +69,27 @@ class IndexReport:
 class Progress:
     """A moment of a long task: `done` of `total` files (`total` None while still counting).
 
-    `path` is the file just finished, as shown to people.
+    `path` is the file just finished, as shown to people; `detail` what else is known, such as the
+    loss of a training. In the stage `epoch` it is epochs that are counted.
     """
 
-    stage: Literal["scan", "embed", "write", "index", "compact", "check"]
+    stage: Literal[
+        "scan",
+        "embed",
+        "write",
+        "index",
+        "compact",
+        "check",
+        "pictures",
+        "texts",
+        "train",
+        "epoch",
+        "export",
+    ]
     done: int
     total: int | None = None
     path: str | None = None
+    detail: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -1,1 +1,91 @@
-"""Making and measuring encoders. Needs the extra `train`; nothing else imports torch."""
+"""Making and measuring encoders, and what others may use of it.
+
+    from xsearch import training
+
+    dataset = training.read_dataset("flickr8k")
+    found = training.evaluate(training.load_encoder(), dataset, split="test")
+    training.write_report(found, Path("report"))
+
+Measuring needs no extra, but for plots and BLEU (`evaluate`); all else needs the extra `train`.
+Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xsearch.data.readers import read_dataset
+    from xsearch.data.records import Dataset
+    from xsearch.retrieval.encoders import load_encoder
+    from xsearch.training.evaluation.captions import Bleu, bleu
+    from xsearch.training.evaluation.metrics import Recalls, recall, retrieval
+    from xsearch.training.evaluation.report import prepare_report, write_report
+    from xsearch.training.evaluation.results import Evaluation, LanguageEvaluation
+    from xsearch.training.evaluation.run import evaluate
+    from xsearch.training.evaluation.tables import headline, notes, tables
+    from xsearch.training.evaluation.zero_shot import (
+        TEMPLATES,
+        Classification,
+        class_vectors,
+        classify,
+    )
+
+_LAZY = {
+    "TEMPLATES": "xsearch.training.evaluation.zero_shot",
+    "Bleu": "xsearch.training.evaluation.captions",
+    "Classification": "xsearch.training.evaluation.zero_shot",
+    "Dataset": "xsearch.data.records",
+    "Evaluation": "xsearch.training.evaluation.results",
+    "LanguageEvaluation": "xsearch.training.evaluation.results",
+    "Recalls": "xsearch.training.evaluation.metrics",
+    "bleu": "xsearch.training.evaluation.captions",
+    "class_vectors": "xsearch.training.evaluation.zero_shot",
+    "classify": "xsearch.training.evaluation.zero_shot",
+    "evaluate": "xsearch.training.evaluation.run",
+    "headline": "xsearch.training.evaluation.tables",
+    "load_encoder": "xsearch.retrieval.encoders",
+    "notes": "xsearch.training.evaluation.tables",
+    "prepare_report": "xsearch.training.evaluation.report",
+    "read_dataset": "xsearch.data.readers",
+    "recall": "xsearch.training.evaluation.metrics",
+    "retrieval": "xsearch.training.evaluation.metrics",
+    "tables": "xsearch.training.evaluation.tables",
+    "write_report": "xsearch.training.evaluation.report",
+}
+
+__all__ = [
+    "TEMPLATES",
+    "Bleu",
+    "Classification",
+    "Dataset",
+    "Evaluation",
+    "LanguageEvaluation",
+    "Recalls",
+    "bleu",
+    "class_vectors",
+    "classify",
+    "evaluate",
+    "headline",
+    "load_encoder",
+    "notes",
+    "prepare_report",
+    "read_dataset",
+    "recall",
+    "retrieval",
+    "tables",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'xsearch.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

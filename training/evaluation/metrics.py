@@ -133,21 +133,22 @@ def figures(
 
     With `samples`, each has a 95 % bootstrap interval over pictures (see `bootstrap.estimates`).
     """
-    means = [(f"recall@{k}", (ranks.first <= k) * 100.0) for k in cuts]
-    means += [
-        ("mAP", ranks.precision * 100),
-        (f"nDCG@{depth}", ranks.gain * 100),
-        ("mean_rank", ranks.first.astype(np.float64)),
-    ]
-    table = np.stack([values for _, values in means], axis=1)
+    means = {f"recall@{k}": (ranks.first <= k) * 100.0 for k in cuts}
+    means["mean_rank"] = ranks.first.astype(np.float64)
+    means["mAP"] = ranks.precision * 100
+    means[f"nDCG@{depth}"] = ranks.gain * 100
+    table = np.stack(list(means.values()), axis=1)
     order = np.argsort(ranks.first, kind="stable")
 
     def statistic(weights: Int64) -> Float64:
         averages = weights @ table / weights.sum()
-        return np.append(averages, weighted_median(ranks.first[order], weights[order]))
+        median = weighted_median(ranks.first[order], weights[order])
+        return np.insert(averages, len(cuts), median)
 
     found = estimates(statistic, ranks.group, samples=samples, seed=seed)
-    return dict(zip([*(name for name, _ in means), "median_rank"], found, strict=True))
+    names = list(means)
+    names.insert(len(cuts), "median_rank")
+    return dict(zip(names, found, strict=True))
 
 
 def nearest(queries: Array, candidates: Array, count: int, *, block: int = BLOCK) -> Int64:
