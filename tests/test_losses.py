@@ -116,6 +116,19 @@ def test_a_contrastive_loss_equals_its_formula(kind: str, how: dict, owners: lis
         assert found.item() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
+def test_where_every_negative_is_nearer_than_the_pair_the_farthest_of_them_counts() -> None:
+    x, y = some(7, 5, 0)
+    y = np.roll(y, 1, axis=0) - x  # away from their own images
+    scores = x @ y.T
+    nothing_farther = (scores >= scores.diagonal()[:, None]).all(axis=1)
+    assert nothing_farther.any()
+    found = losses.Triplet(negatives="semi-hard")(*tensors(x, y))
+    wanted = triplet(x, y, np.arange(7), 0.2, True)
+    assert found.item() == pytest.approx(wanted, rel=1e-5)
+    hardest = triplet(x, y, np.arange(7), 0.2, False)
+    assert wanted < hardest
+
+
 def test_semi_hard_negatives_are_not_simply_the_hardest() -> None:
     x, y = some(7, 5, 0)
     owners = np.arange(7)
