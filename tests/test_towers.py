@@ -150,8 +150,13 @@ def test_an_open_clip_model_keeps_its_vectors(clip: Path) -> None:
     assert encoder.scale == pytest.approx(model.logit_scale.exp().item())
 
 
-def test_a_tower_that_attends_to_its_padding_keeps_its_vectors(tmp_path: Path) -> None:
-    folder = clip_folder(tmp_path, no_causal_mask=True, pool_type="last")
+@pytest.mark.parametrize(
+    "text", [{"no_causal_mask": True, "pool_type": "last"}, {"embed_cls": True}]
+)
+def test_a_tower_that_attends_to_its_padding_keeps_its_vectors(
+    tmp_path: Path, text: dict[str, object]
+) -> None:
+    folder = clip_folder(tmp_path, **text)
     encoder = towers.build_encoder(EncoderSpec(encoder=f"local-dir:{folder}")).eval()
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     with torch.inference_mode():

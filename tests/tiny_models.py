@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
 SENTENCES = [f"a {size} {colour} square" for colour in COLOURS for size in ("small", "large", "")]
 
 
-def bert_folder(folder: Path, **settings: int) -> Path:
+def bert_folder(folder: Path, sentences: Sequence[str] = SENTENCES, **settings: int) -> Path:
     """A BERT of two layers with a tokenizer trained on a few sentences."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
@@ -23,7 +24,7 @@ def bert_folder(folder: Path, **settings: int) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -48,8 +49,11 @@ def clip_folder(folder: Path, vision: dict[str, object] | None = None, **text: o
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
     patches = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+    model_config = {"embed_dim": 24, "vision_cfg": vision or patches, "text_cfg": sizes | text}
+    if "embed_cls" in text:
+        model_config["custom_text"] = True
     config = {
-        "model_cfg": {"embed_dim": 24, "vision_cfg": vision or patches, "text_cfg": sizes | text},
+        "model_cfg": model_config,
         "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]},
     }
     (folder / "open_clip_config.json").write_text(json.dumps(config))

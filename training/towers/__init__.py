@@ -10,7 +10,10 @@ from .spec import HEADS, EncoderSpec
 if TYPE_CHECKING:
     from xsearch.training.model import TrainableEncoder
 
-__all__ = ["HEADS", "EncoderSpec", "build_encoder", "load_trainable", "save_trainable"]
+__all__ = ["HEADS", "SAVED", "EncoderSpec", "build_encoder", "load_trainable", "save_trainable"]
+
+CONFIG, WEIGHTS, TOKENIZER = SAVED = ("model.json", "model.safetensors", "tokenizer.json")
+"""The files that `save_trainable` writes."""
 
 
 def build_encoder(spec: EncoderSpec) -> TrainableEncoder:

@@ -21,6 +21,7 @@ from .clip_tokenizer import convert
 from .image import timm_groups
 from .parts import Groups, Pixels, PixelScaling, by_depth, first_line
 from .spec import EncoderSpec
+from .text import model_config
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -127,7 +128,7 @@ class OpenClip(TrainableEncoder):
             "kind": "open_clip",
             "name": self.name,
             "model": self.settings,
-            "text_model": None if inner is None else json.loads(inner.to_json_string(False)),
+            "text_model": None if inner is None else model_config(inner),
             "pixels": self.pixels.config(),
             "padding": self.padding,
             "scale": self.scale,

@@ -13,7 +13,7 @@ from safetensors.torch import load_model, save_model
 from xsearch.core.errors import EncoderError, StorageError, UsageError
 from xsearch.training.model import TrainableEncoder
 
-from . import image, text
+from . import CONFIG, TOKENIZER, WEIGHTS, image, text
 from .clip import SCHEMES, OpenClip
 from .parts import TwoTowers, first_line
 from .spec import EncoderSpec
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 FORMAT = 1
-CONFIG = "model.json"
-WEIGHTS = "model.safetensors"
-TOKENIZER = "tokenizer.json"
 
 
 def build(spec: EncoderSpec) -> TrainableEncoder:

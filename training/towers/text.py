@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_CONTEXT = 512
 """Tokens read at most where neither model nor user says so: more would be for documents."""
 
+_ORIGIN = ("_name_or_path", "transformers_version", "architectures")
+
 
 class Transformer(TextTower):
     """An encoder of transformers; a text's features are the mean of its tokens'.
@@ -52,9 +54,15 @@ class Transformer(TextTower):
         """See `TextTower`."""
         return {
             "kind": "transformers",
-            "model": json.loads(self.net.config.to_json_string(use_diff=False)),
+            "model": model_config(self.net.config),
             "context_length": self.context_length,
         }
+
+
+def model_config(config: Any) -> dict[str, Any]:
+    """A config of transformers, JSON-ready, without the folder and the version it came from."""
+    found = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in found.items() if key not in _ORIGIN}
 
 
 def build(spec: EncoderSpec) -> TextTower:
