@@ -82,12 +82,13 @@ def class_vectors(
             raise UsageError(f"the template {template!r} has no {{}}, the place for a class name")
     if not templates:
         raise UsageError("no templates: one such as 'a photo of a {}.' is needed")
-    total = np.zeros((len(names), encoder.dim))
+    total: Float64 = np.zeros((len(names), encoder.dim))
     for template in templates:
         # Not str.format: a class name or template may have other braces.
         total += encoder.embed_texts([template.replace("{}", name) for name in names]).vectors
     length = np.linalg.norm(total, axis=1, keepdims=True)
-    return (total / np.maximum(length, 1e-12)).astype(np.float32)
+    mean: Array = (total / np.maximum(length, 1e-12)).astype(np.float32)
+    return mean
 
 
 def classify(
@@ -173,7 +174,7 @@ class _Counts:
         Pictures count as often as their weights (n,) say.
         """
         right, given, true = (
-            np.bincount(columns, weights[rows], self.classes)
+            np.bincount(columns, weights[rows], self.classes).astype(np.float64)
             for rows, columns in (self.right, self.given, self.true)
         )
         precision = right / np.maximum(given, 1)
