@@ -28,6 +28,7 @@ from xsearch.core.errors import (
     MissingExtraError,
     SourceError,
     StorageError,
+    TrainingError,
     UsageError,
 )
 
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
         Rates,
         RemoveReport,
     )
-    from xsearch.core.values import Hit
+    from xsearch.core.values import CaptionedImage, Hit
     from xsearch.library import Library, open
 
 _LAZY = {
+    "CaptionedImage": "xsearch.core.values",
     "CheckReport": "xsearch.core.reports",
     "CompactReport": "xsearch.core.reports",
     "DualEncoder": "xsearch.core.encoder",
@@ -67,6 +69,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "CaptionedImage",
     "CheckReport",
     "CompactReport",
     "DualEncoder",
@@ -93,6 +96,7 @@ __all__ = [
     "SourceError",
     "StorageError",
     "TextEmbeddings",
+    "TrainingError",
     "TruncationWarning",
     "UsageError",
     "__version__",

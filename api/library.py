@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
-from xsearch.core.values import KINDS, Hit, Kind
+from xsearch.core.values import KINDS, CaptionedImage, Hit, Kind
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -227,6 +227,20 @@ class Library:
 
         with self._open_reader().snapshot() as snapshot:
             return failures(snapshot)
+
+    def captions(self) -> list[CaptionedImage]:
+        """The pictures that have texts: sidecars, captions inside them, rows of text files.
+
+        Each comes with the first of its files that exists, and is left out where none does.
+        """
+        with self._open_reader().snapshot() as snapshot:
+            found = snapshot.captioned_images()
+        captioned = []
+        for files, texts in found:
+            path = next((file.path for file in files if file.path.exists()), None)
+            if path is not None:
+                captioned.append(CaptionedImage(path, texts))
+        return captioned
 
     # Opening and closing
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xsearch.cli import evaluate, index, maintain, query
+from xsearch.cli import evaluate, index, maintain, query, train
 from xsearch.cli.render import complain
 from xsearch.core.errors import Error, UsageError
 
@@ -26,6 +26,7 @@ index.register(app)
 query.register(app)
 maintain.register(app)
 evaluate.register(app)
+train.register(app)
 
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]

@@ -58,5 +58,9 @@ class ImageError(SourceError):
         self.code = code
 
 
+class TrainingError(Error):
+    """Training cannot go on; the message names the last good checkpoint and what to do."""
+
+
 class MissingExtraError(Error):
     """An optional dependency is not installed; the message holds the pip line."""

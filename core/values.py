@@ -45,6 +45,14 @@ class ImageMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """A picture's file, and the texts that belong to it."""
+
+    path: Path
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One item found.
 

@@ -145,6 +145,19 @@ class Snapshot:
             items[row] = FoundItem(id_, kind, text, files, pictures)
         return items
 
+    def captioned_images(self) -> list[tuple[tuple[FoundFile, ...], tuple[str, ...]]]:
+        """Every picture that has texts of its own: its files, and the texts, each once."""
+        texts: dict[int, dict[str, None]] = {}
+        for image, text in self.all(
+            "SELECT c.image_id, t.text FROM captions c JOIN items t ON t.id = c.item_id"
+            " JOIN items i ON i.id = c.image_id LEFT JOIN files f ON f.id = c.file_id"
+            " WHERE t.deleted_at IS NULL AND i.deleted_at IS NULL AND f.missing_since IS NULL"
+            " ORDER BY c.image_id, c.id"
+        ):
+            texts.setdefault(image, {})[text] = None
+        files = self._image_files(texts)
+        return [(files[image], tuple(found)) for image, found in texts.items() if files[image]]
+
     def _image_files(self, ids: Iterable[int]) -> dict[int, tuple[FoundFile, ...]]:
         files: dict[int, list[FoundFile]] = {id_: [] for id_ in ids}
         for marks, part in _parts(list(files)):

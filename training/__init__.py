@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xsearch.data.readers import read_dataset
     from xsearch.data.records import Dataset
     from xsearch.retrieval.encoders import load_encoder
+    from xsearch.training.config import TrainConfig, read_config
     from xsearch.training.evaluation.captions import Bleu, bleu
     from xsearch.training.evaluation.metrics import Recalls, recall, retrieval
     from xsearch.training.evaluation.report import prepare_report, write_report
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         class_vectors,
         classify,
     )
+    from xsearch.training.report import TrainReport
+    from xsearch.training.trainer import Interrupted, train
 
 _LAZY = {
     "TEMPLATES": "xsearch.training.evaluation.zero_shot",
@@ -38,8 +41,11 @@ _LAZY = {
     "Classification": "xsearch.training.evaluation.zero_shot",
     "Dataset": "xsearch.data.records",
     "Evaluation": "xsearch.training.evaluation.results",
+    "Interrupted": "xsearch.training.trainer",
     "LanguageEvaluation": "xsearch.training.evaluation.results",
     "Recalls": "xsearch.training.evaluation.metrics",
+    "TrainConfig": "xsearch.training.config",
+    "TrainReport": "xsearch.training.report",
     "bleu": "xsearch.training.evaluation.captions",
     "class_vectors": "xsearch.training.evaluation.zero_shot",
     "classify": "xsearch.training.evaluation.zero_shot",
@@ -48,10 +54,12 @@ _LAZY = {
     "load_encoder": "xsearch.retrieval.encoders",
     "notes": "xsearch.training.evaluation.tables",
     "prepare_report": "xsearch.training.evaluation.report",
+    "read_config": "xsearch.training.config",
     "read_dataset": "xsearch.data.readers",
     "recall": "xsearch.training.evaluation.metrics",
     "retrieval": "xsearch.training.evaluation.metrics",
     "tables": "xsearch.training.evaluation.tables",
+    "train": "xsearch.training.trainer",
     "write_report": "xsearch.training.evaluation.report",
 }
 
@@ -61,8 +69,11 @@ __all__ = [
     "Classification",
     "Dataset",
     "Evaluation",
+    "Interrupted",
     "LanguageEvaluation",
     "Recalls",
+    "TrainConfig",
+    "TrainReport",
     "bleu",
     "class_vectors",
     "classify",
@@ -71,10 +82,12 @@ __all__ = [
     "load_encoder",
     "notes",
     "prepare_report",
+    "read_config",
     "read_dataset",
     "recall",
     "retrieval",
     "tables",
+    "train",
     "write_report",
 ]
 

@@ -1,0 +1,68 @@
+"""The folder of a run: begun anew only where there is none, gone on with as it was begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xsearch.core.errors import UsageError
+from xsearch.retrieval.encoders.manifest import FILE as ENCODER
+
+from . import checkpoint
+from .config import TrainConfig, changed, read_config
+from .settings import flat
+
+CONFIG = "config.toml"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """The settings of the run, and the state to go on from; None at the beginning."""
+
+    config: TrainConfig
+    checkpoint: dict[str, Any] | None
+
+
+def stored_config(out: Path) -> TrainConfig:
+    """The settings that a run was begun with. Raises UsageError where there is none."""
+    path = out / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{out}: there is no training run here to go on with (no {CONFIG})")
+    return read_config(path)
+
+
+def open_folder(config: TrainConfig, out: Path, *, resume: bool, writes: bool) -> Opened:
+    """Begin a run in a folder, or go on with the one that is there; writes the settings down.
+
+    Of several processes one `writes`. Raises UsageError where a run or an encoder is there and
+    none is to be gone on with, or where settings were changed that cannot change; StorageError.
+    """
+    state = None
+    if resume:
+        _check(stored_config(out), config, out)
+        last = checkpoint.last_of(out)
+        # Without one, the run was stopped before its first checkpoint, and starts again.
+        state = checkpoint.read(last) if last.exists() else None
+    elif writes:
+        for name in (CONFIG, ENCODER):
+            if (out / name).exists():
+                what = "an encoder" if name == ENCODER else "a training run"
+                raise UsageError(
+                    f"{out}: there is {what} already. Go on with it with --resume, or choose "
+                    "another folder with --out"
+                )
+    if writes:
+        checkpoint.write_text(out / CONFIG, config.to_toml())
+    return Opened(config, state)
+
+
+def _check(stored: TrainConfig, config: TrainConfig, out: Path) -> None:
+    _, fixed = changed(stored, config)
+    if fixed:
+        old, new = flat(stored), flat(config)
+        what = ", ".join(f"{name} from {old[name]!r} to {new[name]!r}" for name in fixed)
+        raise UsageError(
+            f"{out}: a run that goes on cannot change {what}. Leave it as it was, or begin a new "
+            "run in another folder with --out"
+        )
