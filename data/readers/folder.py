@@ -1,0 +1,127 @@
+"""A folder of pictures with texts beside them: `photo.jpg`, and `photo.txt` with a caption a line.
+
+`photo.de.txt` holds German ones, `photo.jpg.txt` is for that one file where several are called
+photo, `photo.json` is as img2dataset writes it. Folders called `train`, `val` and `test` are
+splits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from xsearch.core.errors import SourceError
+from xsearch.core.formats import is_image_name
+from xsearch.core.paths import displayable
+from xsearch.data.records import ImageFile
+
+from .collect import Collector
+from .files import lines, refuse, split_named
+from .rows import RowError, add_row, parse_row
+
+_TEXT = re.compile(r"(?P<of>.+?)(?:\.(?P<language>[a-z]{2,3}(?:_\w+)?))?\.(?:txt|caption)")
+_OBJECT = re.compile(r"(?P<of>.+)\.json")
+
+
+class _BrokenError(ValueError):
+    """A text beside a picture that cannot be used."""
+
+
+def find(source: Path) -> list[Path]:
+    """The folder itself, where pictures are anywhere below it."""
+    return [source] if source.is_dir() and any(files.pictures for files in folders(source)) else []
+
+
+class Files:
+    """The names in one folder, in order: of its pictures, and of texts by what they are beside."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path = path
+        self.pictures = sorted(name for name in names if is_image_name(name))
+        self._names = set(names)
+        stems = {name.rpartition(".")[0] for name in self.pictures}
+        self.owners = stems.union(self.pictures)
+        self.texts: dict[str, list[tuple[str, str | None]]] = {}
+        for name in sorted(names):
+            for form in (_TEXT, _OBJECT):
+                if (found := form.fullmatch(name)) is None:
+                    continue
+                owner, language = found["of"], found.groupdict().get("language")
+                if language and f"{owner}.{language}" in self.owners:
+                    owner, language = f"{owner}.{language}", None
+                if owner in self.owners:
+                    self.texts.setdefault(owner, []).append((name, language))
+
+    def beside(self, picture: str) -> list[tuple[str, str | None]]:
+        """Names of the texts beside a picture, each with its language if it says one."""
+        own = self.texts.get(picture, [])
+        return own + self.texts.get(picture.rpartition(".")[0], [])
+
+
+def folders(top: Path) -> Iterator[Files]:
+    """A folder and those below it, in order, hidden ones and links left out."""
+
+    def fail(error: OSError) -> None:
+        if error.filename == str(top):
+            refuse(top, error)
+
+    for path, inner, names in os.walk(top, onerror=fail):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield Files(Path(path), [name for name in names if not name.startswith(".")])
+
+
+def split_and_rest(relative: Path) -> tuple[str | None, tuple[str, ...]]:
+    """The split that the first of a path's folders names, and the folders after it."""
+    parts = relative.parts
+    split = split_named(parts[0]) if parts else None
+    return split, parts[1:] if split else parts
+
+
+def read(path: Path, out: Collector) -> None:
+    """Read every picture with its texts; those without any have no captions."""
+    for files in folders(path):
+        relative = files.path.relative_to(path)
+        split, _ = split_and_rest(relative)
+        for name in files.pictures:
+            key = (relative / name).as_posix()
+            image = ImageFile(files.path / name)
+            try:
+                _add(out, key, image, files, split)
+            except _BrokenError as error:
+                out.broken(key, str(error))
+
+
+def _add(out: Collector, key: str, image: ImageFile, files: Files, split: str | None) -> None:
+    out_captions: dict[str, list[str]] = {}
+    for text, language in files.beside(image.path.name):
+        if text.endswith(".json"):
+            _add_object(out, key, image, files.path / text, split)
+        else:
+            found = sentences(files.path / text)
+            out_captions.setdefault(language or out.language, []).extend(found)
+    out.add(key, key, image, captions=out_captions, split=split)
+
+
+def sentences(path: Path) -> list[str]:
+    """The lines of a text file. Raises an error that says what is wrong with it."""
+    try:
+        found = list(lines(path))
+    except SourceError as error:
+        raise _BrokenError(str(error)) from error
+    if any(line is None for _, line in found):
+        raise _BrokenError(f"{displayable(path.name)} beside it is not UTF-8")
+    return [line for _, line in found if line is not None]
+
+
+def _add_object(out: Collector, key: str, image: ImageFile, path: Path, split: str | None) -> None:
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8-sig"))
+        row = parse_row(fields, out.language, file=key)
+    except RowError:
+        return  # a file of some other purpose
+    except (OSError, ValueError, RecursionError) as error:
+        raise _BrokenError(f"{displayable(path.name)} beside it is no valid JSON") from error
+    add_row(out, key, row, image, split)
