@@ -65,7 +65,7 @@ def notes(evaluation: Evaluation) -> list[str]:
             f"Intervals: {CONFIDENCE:.0%} percentile bootstrap over pictures, "
             f"{evaluation.bootstrap:,} samples, seed {evaluation.seed}."
         )
-    if evaluation.limit:
+    if evaluation.limit and evaluation.languages:
         found.append(
             f"At most {evaluation.limit:,} pictures were used. Recall among few candidates is "
             "higher than among all: compare it only with runs on the same pictures."
