@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,21 @@ def test_a_saved_open_clip_model_comes_back_the_same(
     for one, other in zip(vectors(encoder), vectors(again), strict=True):
         assert torch.equal(one, other)
     assert again.scale == encoder.scale
+
+
+def test_building_and_loading_print_nothing(tmp_path: Path, bert: Path, clip: Path) -> None:
+    code = f"""
+import logging
+from pathlib import Path
+from xsearch.training.towers import EncoderSpec, build_encoder, load_trainable, save_trainable
+for spec in (EncoderSpec(encoder="local-dir:{clip}"), EncoderSpec(
+        image="timm:resnet10t", text="hf:{bert}", image_size=64)):
+    save_trainable(build_encoder(spec), Path({str(tmp_path)!r}))
+    load_trainable(Path({str(tmp_path)!r}))
+assert not logging.getLogger().handlers
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_open_clip_model_with_a_transformer_as_text_tower(tmp_path: Path) -> None:

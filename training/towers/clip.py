@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -72,18 +75,18 @@ class OpenClip(TrainableEncoder):
             settings = deepcopy(open_clip.get_model_config(model))
             if settings is None:
                 raise UsageError(f"open_clip has no model {model!r}")
-            net = open_clip.create_model(
-                model,
-                pretrained=(pretrained or None) if spec.pretrained else None,
-                load_weights=spec.pretrained,
-                pretrained_text=False,
-                force_custom_text=True,
-                force_image_size=spec.image_size,
-                force_context_length=spec.context_length,
-            )
-            tokenizer, padding = convert(
-                open_clip.get_tokenizer(model, context_length=spec.context_length)
-            )
+            with _quiet():
+                net = open_clip.create_model(
+                    model,
+                    pretrained=(pretrained or None) if spec.pretrained else None,
+                    load_weights=spec.pretrained,
+                    pretrained_text=False,
+                    force_custom_text=True,
+                    force_image_size=spec.image_size,
+                    force_context_length=spec.context_length,
+                )
+                own = open_clip.get_tokenizer(model, context_length=spec.context_length)
+            tokenizer, padding = convert(own)
         except (EncoderError, UsageError):
             raise
         except Exception as error:  # anything, from the network to a wrong shape
@@ -110,12 +113,13 @@ class OpenClip(TrainableEncoder):
                 settings["text_cfg"]["hf_model_name"] = str(inner)
             content = {"model_cfg": settings, "preprocess_cfg": {}}
             (Path(folder) / "open_clip_config.json").write_text(json.dumps(content))
-            net = open_clip.create_model(
-                f"local-dir:{folder}",
-                load_weights=False,
-                pretrained_text=False,
-                force_custom_text=True,
-            )
+            with _quiet():
+                net = open_clip.create_model(
+                    f"local-dir:{folder}",
+                    load_weights=False,
+                    pretrained_text=False,
+                    force_custom_text=True,
+                )
         pixels = Pixels.from_config(config["pixels"])
         made = cls(config["name"], net, config["model"], pixels, tokenizer, config["padding"])
         made.scale, made.bias = config["scale"], config["bias"]
@@ -182,6 +186,21 @@ class OpenClip(TrainableEncoder):
         else:
             image = by_depth(visual.named_parameters())
         return {"image": image, "text": by_depth(self.net.text.named_parameters()), "head": []}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip's log lines away: it logs to the root, which then prints all there is."""
+    root = logging.getLogger()
+    handler = logging.NullHandler()
+    before = root.manager.disable
+    root.addHandler(handler)
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        root.removeHandler(handler)
 
 
 def _causal(text: Any, ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,6 +104,10 @@ def _from_source(source: str, spec: EncoderSpec, context_length: int | None) -> 
     """Load a folder, or fetch what is named; only the latter uses the network."""
     transformers = require("transformers", "train", f"the text tower {spec.text}")
     local = {"local_files_only": Path(source).is_dir()}
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    if local["local_files_only"]:
+        bars.disable_progress_bar()  # it is over before it is seen
     try:
         config = transformers.AutoConfig.from_pretrained(source, **local)
         if spec.pretrained:
@@ -117,6 +121,9 @@ def _from_source(source: str, spec: EncoderSpec, context_length: int | None) -> 
         raise EncoderError(
             f"the text tower {spec.text} cannot be loaded: {first_line(error)}"
         ) from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     if not tokenizer.encode("").ids:
         raise EncoderError(f"the tokenizer of {spec.text} gives nothing for an empty text")
     limit = spec.context_length or context_length or _own_length(source)
