@@ -34,7 +34,7 @@ def sources_of(config: TrainConfig, data: Material) -> Sources:
         teacher = Teacher(name, data.train, workers=config.data.workers)
     if not config.loss.concepts:
         return Sources(data.owners, teacher)
-    from xsearch.data.texts import keywords
+    from xsearch.data.keywords import keywords
 
     captions = [record.texts() for record in data.train]
     found = mine_concepts(captions, keywords)

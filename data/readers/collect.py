@@ -98,9 +98,7 @@ class Collector:
         """All records. Raises SourceError: there are none, or more rows are broken than not."""
         if self._broken > self._used:
             rows = self._broken + self._used
-            missing = (
-                len(self._missing) * 2 > self._broken and "; say where pictures are (--images)"
-            )
+            hint = "; say where pictures are (--images)" if self._missing else ""
             raise SourceError(
                 f"{displayable(self._name)}: {self._broken} of {rows} rows cannot be used, the "
                 f"first: {self._problems[0]}{hint}"
