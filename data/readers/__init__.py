@@ -9,8 +9,9 @@ from xsearch.core.errors import SourceError, UsageError
 from xsearch.core.paths import displayable
 from xsearch.data.records import Dataset
 
-from . import folder, jsonl
+from . import coco, cocoqa, flickr, folder, jsonl, karpathy, labels, table, vqa, webdataset
 from .collect import Collector
+from .files import Source
 from .pictures import Pictures
 
 __all__ = ["FORMATS", "read_dataset"]
@@ -19,7 +20,7 @@ __all__ = ["FORMATS", "read_dataset"]
 class _Reader(Protocol):
     """What each module of a format offers."""
 
-    def find(self, source: Path) -> list[Path]:
+    def find(self, source: Source) -> list[Path]:
         """What is to be read of a data set's folder or file; nothing: it has another format."""
 
     def read(self, path: Path, out: Collector) -> None:
@@ -29,8 +30,19 @@ class _Reader(Protocol):
 # In the order in which they are looked for: what describes pictures before bare pictures.
 _READERS: dict[str, _Reader] = {
     "jsonl": jsonl,
+    "csv": table,
+    "karpathy": karpathy,
+    "flickr": flickr,
+    "coco": coco,
+    "vqa": vqa,
+    "cocoqa": cocoqa,
+    "webdataset": webdataset,
+    "labels": labels,
     "folder": folder,
 }
+# What they hold needs no file that describes it: whoever names one of these means it.
+_WHOLE_FOLDERS = ("labels", "folder")
+
 FORMATS = tuple(_READERS)
 """Names of the formats that `read_dataset` reads."""
 
@@ -73,8 +85,11 @@ def _found(path: Path, format: str | None) -> tuple[_Reader, list[Path]]:
         raise SourceError(f"{displayable(path)}: there is no such file or folder")
     if format is not None and not path.is_dir():
         return _READERS[format], [path]
+    if format in _WHOLE_FOLDERS:
+        return _READERS[format], [path]
+    seen = Source(path)
     for name, reader in _READERS.items():
-        if format in (None, name) and (files := reader.find(path)):
+        if format in (None, name) and (files := reader.find(seen)):
             return reader, files
     what = f"of the format {format}" if format else f"of a known format ({_formats()})"
     raise SourceError(f"{displayable(path)}: no data set {what}")

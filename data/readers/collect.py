@@ -41,9 +41,9 @@ class Collector:
         self._missing: set[str] = set()
         self._used = self._broken = 0
 
-    def broken(self, where: str, reason: str) -> None:
-        """Count a row that cannot be used, and say why."""
-        self._broken += 1
+    def broken(self, where: str, reason: str, *, rows: int = 1) -> None:
+        """Count a row (or several) that cannot be used, and say why."""
+        self._broken += rows
         self.note(where, reason)
 
     def note(self, where: str, reason: str) -> None:
@@ -104,7 +104,8 @@ class Collector:
                 f"first: {self._problems[0]}{hint}"
             )
         if not self._entries:
-            raise SourceError(f"{displayable(self._name)}: no pictures in it")
+            first = f" ({self._problems[0]})" if self._problems else ""
+            raise SourceError(f"{displayable(self._name)}: no pictures in it{first}")
         return Dataset(self._name, tuple(self._records()), tuple(self._problems))
 
     def _records(self) -> Iterable[Record]:

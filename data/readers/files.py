@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,30 @@ _SPLITS = {
 }
 # `captions_train2017.json`, `v2_..._mscoco_val2014_questions.json`, `test-dev2015`.
 _YEARED = re.compile(r"(?:^|[_\-])(train|val|test)(?:-dev|-std)?20\d\d(?:[_\-.]|$)")
+
+
+SPLIT_FOLDERS = ("train", "val", "valid", "validation", "dev", "test")
+"""Folders that may hold a split each, with a `metadata` file of its own."""
+
+
+class Source:
+    """A data set's folder or file. A JSON file is read once, whoever asks for its content."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_folder = path.is_dir()
+        self.suffix = "" if self.is_folder else path.suffix.lower()
+
+    @cached_property
+    def json(self) -> Any:
+        """The content of a `.json` file, None for any other. Raises SourceError."""
+        return read_json(self.path) if self.suffix == ".json" else None
+
+
+def split_folder(path: Path) -> str | None:
+    """The name of the folder of a split that a `metadata` file describes by itself, if it does."""
+    inner = path.stem == "metadata" and path.parent.name.lower() in SPLIT_FOLDERS
+    return path.parent.name if inner else None
 
 
 def split_named(name: str) -> str | None:
@@ -81,6 +106,14 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{displayable(path)} is no valid JSON: nested too deeply") from error
     except ValueError as error:  # JSON's errors and those of UTF-8
         raise SourceError(f"{displayable(path)} is no valid JSON: {error}") from error
+
+
+def listed(content: Any, name: str, path: Path) -> list[Any]:
+    """A list in a JSON object. Raises SourceError where there is none."""
+    found = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise SourceError(f"{displayable(path)}: there is no list `{name}` in it")
+    return found
 
 
 def refuse(path: Path, error: OSError) -> NoReturn:

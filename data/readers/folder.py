@@ -7,7 +7,6 @@ splits.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,24 +14,21 @@ from pathlib import Path
 
 from xsearch.core.errors import SourceError
 from xsearch.core.formats import is_image_name
-from xsearch.core.paths import displayable
 from xsearch.data.records import ImageFile
 
 from .collect import Collector
-from .files import lines, refuse, split_named
-from .rows import RowError, add_row, parse_row
+from .files import Source, lines, read_json, refuse, split_named
+from .rows import Row, RowError, add_row, joined, rows_of
 
 _TEXT = re.compile(r"(?P<of>.+?)(?:\.(?P<language>[a-z]{2,3}(?:_\w+)?))?\.(?:txt|caption)")
 _OBJECT = re.compile(r"(?P<of>.+)\.json")
 
 
-class _BrokenError(ValueError):
-    """A text beside a picture that cannot be used."""
-
-
-def find(source: Path) -> list[Path]:
+def find(source: Source) -> list[Path]:
     """The folder itself, where pictures are anywhere below it."""
-    return [source] if source.is_dir() and any(files.pictures for files in folders(source)) else []
+    if source.is_folder and any(files.pictures for files in folders(source.path)):
+        return [source.path]
+    return []
 
 
 class Files:
@@ -89,39 +85,35 @@ def read(path: Path, out: Collector) -> None:
             key = (relative / name).as_posix()
             image = ImageFile(files.path / name)
             try:
-                _add(out, key, image, files, split)
-            except _BrokenError as error:
+                row = _row(key, files, name, out.language)
+            except RowError as error:
                 out.broken(key, str(error))
+            else:
+                add_row(out, key, row, image, split)
 
 
-def _add(out: Collector, key: str, image: ImageFile, files: Files, split: str | None) -> None:
-    out_captions: dict[str, list[str]] = {}
-    for text, language in files.beside(image.path.name):
-        if text.endswith(".json"):
-            _add_object(out, key, image, files.path / text, split)
+def _row(key: str, files: Files, picture: str, language: str) -> Row:
+    """What the texts beside a picture say. Raises RowError where one is broken."""
+    captions: dict[str, list[str]] = {}
+    objects: list[Row] = []
+    for name, code in files.beside(picture):
+        path = files.path / name
+        if name.endswith(".json"):
+            try:
+                objects += rows_of(read_json(path), language, key)
+            except SourceError as error:
+                raise RowError(str(error)) from error
         else:
-            found = sentences(files.path / text)
-            out_captions.setdefault(language or out.language, []).extend(found)
-    out.add(key, key, image, captions=out_captions, split=split)
+            captions.setdefault(code or language, []).extend(_sentences(path))
+    return joined(key, captions, (), objects)
 
 
-def sentences(path: Path) -> list[str]:
-    """The lines of a text file. Raises an error that says what is wrong with it."""
+def _sentences(path: Path) -> list[str]:
+    """The lines of a text file. Raises RowError."""
     try:
-        found = list(lines(path))
+        found = [line for _, line in lines(path)]
     except SourceError as error:
-        raise _BrokenError(str(error)) from error
-    if any(line is None for _, line in found):
-        raise _BrokenError(f"{displayable(path.name)} beside it is not UTF-8")
-    return [line for _, line in found if line is not None]
-
-
-def _add_object(out: Collector, key: str, image: ImageFile, path: Path, split: str | None) -> None:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
-        row = parse_row(fields, out.language, file=key)
-    except RowError:
-        return  # a file of some other purpose
-    except (OSError, ValueError, RecursionError) as error:
-        raise _BrokenError(f"{displayable(path.name)} beside it is no valid JSON") from error
-    add_row(out, key, row, image, split)
+        raise RowError(str(error)) from error
+    if None in found:
+        raise RowError(f"{path.name} beside it is not UTF-8")
+    return [line for line in found if line is not None]

@@ -13,30 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from .collect import Collector
-from .files import files_like, lines, read_json, split_named
+from .files import SPLIT_FOLDERS, Source, files_like, lines, read_json, split_folder, split_named
 from .rows import RowError, add_row, parse_row
 
-NAMES = r"(captions|metadata|train|val|valid|validation|dev|test)\.(jsonl|ndjson)"
+_NAMES = r"(captions|metadata|train|val|valid|validation|dev|test)\.(jsonl|ndjson)"
 
 
-SPLIT_FOLDERS = ("train", "val", "valid", "validation", "dev", "test")
-"""Folders that hold a split each, with a table of its own."""
-
-
-def find(source: Path) -> list[Path]:
+def find(source: Source) -> list[Path]:
     """The files of this form that a folder holds, or the file itself where it is one."""
-    if source.is_dir():
-        here = files_like(source, NAMES)
-        return here or files_like(source, r"metadata\.jsonl", SPLIT_FOLDERS)
-    suffix = source.suffix.lower()
-    listed = suffix == ".json" and isinstance(read_json(source), list)
-    return [source] if listed or suffix in (".jsonl", ".ndjson") else []
+    if source.is_folder:
+        here = files_like(source.path, _NAMES)
+        return here or files_like(source.path, r"metadata\.jsonl", SPLIT_FOLDERS)
+    known = source.suffix in (".jsonl", ".ndjson") or isinstance(source.json, list)
+    return [source.path] if known else []
 
 
 def read(path: Path, out: Collector) -> None:
-    """Read a file's rows; those that cannot be used are listed, and counted as broken."""
-    split = split_named(path.stem) or split_named(path.parent.name if _is_inner(path) else "")
-    prefix = f"{path.parent.name}/" if _is_inner(path) else ""
+    """Read a file's rows; those that cannot be used are and counted as broken."""
+    folder = split_folder(path)
+    split = split_named(folder or path.stem)
+    prefix = f"{folder}/" if folder else ""
     seen: set[str] = set()
     for where, fields in _objects(path, out):
         try:
@@ -56,14 +52,10 @@ def read(path: Path, out: Collector) -> None:
         add_row(out, where, row, image, split)
 
 
-def _is_inner(path: Path) -> bool:
-    """Whether it describes one split's folder, and names pictures relative to that."""
-    return path.stem == "metadata" and path.parent.name in SPLIT_FOLDERS
-
-
 def _objects(path: Path, out: Collector) -> Iterator[tuple[str, Any]]:
     if path.suffix.lower() == ".json":
-        for number, fields in enumerate(read_json(path), 1):
+        content = read_json(path)
+        for number, fields in enumerate(content if isinstance(content, list) else [content], 1):
             yield f"{path.name}, object {number}", fields
         return
     for number, line in lines(path):

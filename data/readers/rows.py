@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def parse_row(fields: Any, language: str, *, file: str | None = None) -> Row:
     _first_captions(fields, language, captions)
     for key, value in fields.items():
         if found := _IN_LANGUAGE.fullmatch(str(key)):
-            captions.setdefault(found[1], []).extend(_sentences(value))
+            captions.setdefault(found[1], []).extend(sentences_of(value))
     row = Row(
         name,
         {code: tuple(texts) for code, texts in captions.items() if any(map(str.strip, texts))},
@@ -79,6 +79,33 @@ def parse_row(fields: Any, language: str, *, file: str | None = None) -> Row:
     if not row.captions and not row.labels and not row.questions:
         raise RowError("neither caption nor label")
     return row
+
+
+def rows_of(fields: Any, language: str, file: str) -> list[Row]:
+    """What an object beside a picture says: nothing where it has some other purpose."""
+    try:
+        return [parse_row(fields, language, file=file)]
+    except RowError:
+        return []
+
+
+def joined(
+    file: str, captions: Mapping[str, Sequence[str]], labels: Sequence[str], objects: Sequence[Row]
+) -> Row:
+    """What texts beside a picture and objects beside it say together.
+
+    An object's captions count in languages that no text has: img2dataset writes them into both.
+    """
+    found = {language: tuple(texts) for language, texts in captions.items()}
+    for each in objects:
+        found = {**each.captions, **found}
+    return Row(
+        file,
+        found,
+        (*labels, *(label for each in objects for label in each.labels)),
+        tuple(question for each in objects for question in each.questions),
+        next((each.split for each in objects if each.split), None),
+    )
 
 
 def add_row(out: Collector, where: str, row: Row, image: ImageFile, split: str | None) -> None:
@@ -92,6 +119,24 @@ def add_row(out: Collector, where: str, row: Row, image: ImageFile, split: str |
         questions=row.questions,
         split=row.split or split,
     )
+
+
+def sentences_of(value: Any) -> list[str]:
+    """A text, texts, or objects that hold one, as Karpathy's `{"raw": ...}`. Raises RowError."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [_text(value, ("raw", "caption", "text"))]
+    if isinstance(value, list):
+        return [text for part in value for text in sentences_of(part)]
+    raise RowError(f"a caption must be a text, not {_kind(value)}")
+
+
+def is_caption(name: str) -> bool:
+    """Whether a field holds captions in the language that its name ends with: `caption_de`."""
+    return _IN_LANGUAGE.fullmatch(name) is not None
 
 
 def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -113,23 +158,10 @@ def _first_captions(fields: Mapping[str, Any], language: str, into: dict[str, li
             continue
         if isinstance(value, Mapping):
             for code, texts in value.items():
-                into.setdefault(str(code), []).extend(_sentences(texts))
+                into.setdefault(str(code), []).extend(sentences_of(texts))
         else:
-            into.setdefault(language, []).extend(_sentences(value))
+            into.setdefault(language, []).extend(sentences_of(value))
         return
-
-
-def _sentences(value: Any) -> list[str]:
-    """A text, texts, or objects that hold one, as Karpathy's `{"raw": ...}` do."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [_text(value, ("raw", "caption", "text"))]
-    if isinstance(value, list):
-        return [text for part in value for text in _sentences(part)]
-    raise RowError(f"a caption must be a text, not {_kind(value)}")
 
 
 def _labels(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -153,7 +185,7 @@ def _questions(fields: Mapping[str, Any]) -> tuple[Question, ...]:
     if not text:
         return ()
     answers = fields.get("answers", fields.get("answer"))
-    return (Question(text, tuple(each for each in _sentences(answers) if each)),)
+    return (Question(text, tuple(each for each in sentences_of(answers) if each)),)
 
 
 def _split(fields: Mapping[str, Any]) -> str | None:
