@@ -10,6 +10,7 @@ from typing import Literal
 
 from xsearch.core.errors import UsageError
 from xsearch.data.augment import ImageAugmentation
+from xsearch.data.leaks import DISTANCE
 from xsearch.data.texts import TextAugmentation
 
 from .settings import flat, read_toml, to_toml
@@ -48,6 +49,7 @@ class DataConfig:
     validation_share: of the pictures, where there is neither; at most `validation_limit`.
     held_out: more data sets that must not be learnt from. leaks: what is done with pictures that
         are in validation, test or these as well: `drop` them, `refuse` to train, or `keep`.
+    leak_distance: bits of two perceptual hashes that may differ where two look the same.
     class_prompt: the caption of a picture that has only class names.
     workers: threads that decode pictures. prefetch: batches prepared ahead.
     """
@@ -66,6 +68,7 @@ class DataConfig:
     validation_limit: int = 1000
     held_out: tuple[str, ...] = ()
     leaks: Literal["drop", "refuse", "keep"] = "drop"
+    leak_distance: int = DISTANCE
     class_prompt: str = "a photo of {}"
     workers: int = 4
     prefetch: int = 3

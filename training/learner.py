@@ -152,6 +152,11 @@ class Learner:
             with self.average.swapped(self.model):
                 yield self.model
 
+    def is_finite(self) -> bool:
+        """Whether the weights have finite norms: a step can spoil them whose loss was finite."""
+        with torch.no_grad():
+            return all(math.isfinite(float(each.norm())) for each in self._parameters())
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that `load_state_dict` needs to go on exactly here."""
         return {

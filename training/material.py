@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from xsearch.core.errors import SourceError
 from xsearch.core.paths import displayable
-from xsearch.data.leaks import find_leaks, without_leaks
+from xsearch.data.leaks import without_leaks
 from xsearch.data.readers import read_dataset
 from xsearch.data.records import Dataset, ImageFile, Record
 
 if TYPE_CHECKING:
+    from xsearch.core.reports import ProgressCallback
+
     from .config import DataConfig
 
 FEWEST = 10
@@ -37,8 +39,8 @@ class Material:
     leaks: int
 
 
-def gather(config: DataConfig) -> Material:
-    """Read all that the settings name.
+def gather(config: DataConfig, progress: ProgressCallback | None = None) -> Material:
+    """Read all that the settings name; `progress` follows the comparison of pictures.
 
     Raises SourceError where there is nothing, or too little, to learn from, or where pictures
     are in what is held out and the settings say `refuse`; LibraryError and such for a library.
@@ -55,7 +57,7 @@ def gather(config: DataConfig) -> Material:
         validation = _chosen_split(validation, config)
     if not len(validation):
         train, validation = _share(train, config)
-    train, leaks = _apart(train, validation, test, config)
+    train, leaks = _apart(train, validation, test, config, progress)
     validation = replace(validation, records=validation.records[: config.validation_limit])
     learnt = _captioned(train.records, config, problems)
     if len(learnt) < 2:
@@ -133,7 +135,11 @@ def _chosen_split(dataset: Dataset, config: DataConfig) -> Dataset:
 
 
 def _apart(
-    train: Dataset, validation: Dataset, test: Dataset, config: DataConfig
+    train: Dataset,
+    validation: Dataset,
+    test: Dataset,
+    config: DataConfig,
+    progress: ProgressCallback | None,
 ) -> tuple[Dataset, int]:
     """The training pictures that are in nothing that is held out, and how many were."""
     if config.leaks == "keep":
@@ -142,16 +148,13 @@ def _apart(
     held_out += [read_dataset(each) for each in config.held_out]
     if not held_out:
         return train, 0
-    if config.leaks == "refuse":
-        found = [leak for each in held_out for leak in find_leaks(train, each)]
-        if found:
-            raise SourceError(
-                f"{len(found)} pictures to be learnt from are in what is held out, such as "
-                f"{found[0]}; --set data.leaks=drop leaves them out"
-            )
-        return train, 0
-    kept, leaks = without_leaks(train, *held_out)
-    return kept, len(train) - len(kept) if leaks else 0
+    kept, leaks = without_leaks(train, *held_out, distance=config.leak_distance, progress=progress)
+    if leaks and config.leaks == "refuse":
+        raise SourceError(
+            f"{len(leaks)} pictures to be learnt from are in what is held out, such as "
+            f"{leaks[0]}; --set data.leaks=drop leaves them out"
+        )
+    return kept, len(leaks)
 
 
 def _share(train: Dataset, config: DataConfig) -> tuple[Dataset, Dataset]:

@@ -219,7 +219,7 @@ def _value_of(text: str, kind: Any) -> Any:
         return text
 
 
-def _replaced(settings: Any, values: Mapping[str, Any]) -> Any:
+def _replaced(settings: Any, values: Mapping[str, Any], section: str = "") -> Any:
     own: dict[str, Any] = {}
     inside: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
@@ -228,8 +228,13 @@ def _replaced(settings: Any, values: Mapping[str, Any]) -> Any:
             inside.setdefault(name, {})[rest] = value
         else:
             own[name] = value
-    own |= {name: _replaced(getattr(settings, name), part) for name, part in inside.items()}
-    return replace(settings, **own)
+    for name, part in inside.items():
+        own[name] = _replaced(getattr(settings, name), part, f"{section}{name}.")
+    try:
+        return replace(settings, **own)
+    except UsageError as error:
+        # Sections of others say what is wrong, not where they stand.
+        raise UsageError(f"{section.rstrip('.')}: {error}" if section else str(error)) from error
 
 
 def _lines(settings: Any, names: tuple[str, ...]) -> Iterator[str]:

@@ -90,7 +90,7 @@ def _prepare(
     progress: ProgressCallback | None,
 ) -> _Run:
     """Read the data, build the model, set all up for the first step."""
-    data = material.gather(config.data)
+    data = material.gather(config.data, progress if found.is_main else None)
     plan = Plan(len(data.train), config.batch.size, config.batch.accumulate, config.seed)
     if min(len(data.train), config.batch.size) < 2 * found.count:
         raise SourceError(
@@ -251,7 +251,9 @@ class _Run:
     # Saving and going on
 
     def save(self) -> None:
-        """Write the last checkpoint. Raises StorageError; the one before stays."""
+        """Write the last checkpoint, a good one. Raises StorageError; the one before stays."""
+        if not self.learner.is_finite():
+            raise TrainingError(self._diverged("weights are"))
         if self.processes.is_main:
             checkpoint.write(checkpoint.last_of(self.out), self._state())
             self.saved = self.step
