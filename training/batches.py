@@ -116,7 +116,6 @@ class Loader:
         augmentation: AugmentationConfig,
         *,
         processes: Processes,
-        languages: Sequence[str] = (),
         workers: int = 4,
         ahead: int = 3,
     ) -> None:
@@ -125,7 +124,6 @@ class Loader:
         self._shape = shape
         self._augmentation = augmentation
         self._processes = processes
-        self._languages = languages
         self._ahead = ahead
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
@@ -201,7 +199,7 @@ class Loader:
     def _text(self, record: Record, random: np.random.Generator) -> str:
         if self._augmentation.enabled:
             return self._augmentation.text.choose(record.captions, random)
-        texts = record.texts(self._languages or None)
+        texts = record.texts()
         return texts[int(random.integers(len(texts)))]
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from xsearch.core.errors import StorageError, TrainingError
 
@@ -73,7 +73,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             watched = _Watched(file)
-            yield watched
+            yield cast(IO[bytes], watched)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -106,7 +106,7 @@ class _Watched:
         self.refused: OSError | None = None
 
     def write(self, data: Any) -> int:
-        return self._guarded(lambda: self._file.write(data))
+        return int(self._guarded(lambda: self._file.write(data)))
 
     def flush(self) -> None:
         self._guarded(self._file.flush)

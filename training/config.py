@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -363,13 +363,14 @@ def _out_of_range(config: TrainConfig) -> Iterator[str]:
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{name} is {value}; it must be a finite number"
-    for names, holds, wanted in (
+    rules: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         (_AT_LEAST_1, lambda value: value >= 1, "1 or more"),
         (_AT_LEAST_0, lambda value: value >= 0, "0 or more"),
         (_BELOW_1, lambda value: 0 <= value < 1, "from 0 to below 1"),
         (_ABOVE_0, lambda value: value > 0, "more than 0"),
         (("batch.size",), lambda value: value >= 2, "2 or more: pairs are told from one another"),
-    ):
+    )
+    for names, holds, wanted in rules:
         for name in names:
             if values[name] is not None and not holds(values[name]):
                 yield f"{name} is {values[name]}; it must be {wanted}"

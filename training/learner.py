@@ -276,7 +276,7 @@ def device_of(name: str, processes: Processes) -> torch.device:
 
 def _placed(model: TrainableEncoder, device: torch.device, channels_last: bool) -> TrainableEncoder:
     placed = model.to(device)
-    return placed.to(memory_format=torch.channels_last) if channels_last else placed  # type: ignore[call-overload,no-any-return]
+    return placed.to(memory_format=torch.channels_last) if channels_last else placed
 
 
 def _rates(config: TrainConfig) -> dict[str, Rates]:

@@ -107,7 +107,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     if right.lines:
         right.legend(fontsize="small")
     with replacing(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -121,4 +121,4 @@ def _board(out: Path, step: int) -> Any:
         raise MissingExtraError(
             "log.tensorboard needs tensorboard: pip install tensorboard"
         ) from None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step or None)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step or None)

@@ -24,8 +24,6 @@ require("torch", "train", "training")
 
 import torch  # noqa: E402
 
-Vectors = "NDArray[np.float32]"
-
 
 class Validation:
     """Held-out pictures with their captions; those that cannot be read are left out.
@@ -128,7 +126,7 @@ def _figures(
     images: NDArray[np.float32], texts: NDArray[np.float32], owners: NDArray[np.int64]
 ) -> dict[str, float]:
     found = recall(images, texts, owners)
-    figures = {}
+    figures: dict[str, float] = {}
     for direction in ("text_to_image", "image_to_text"):
         values = getattr(found, direction)
         figures |= {f"{direction}@{cut}": value for cut, value in zip(CUTS, values, strict=True)}

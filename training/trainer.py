@@ -220,8 +220,10 @@ class _Run:
         exported = ""
         if self.processes.is_main:
             self.progress(Progress("export", 0, 1))
-            best = checkpoint.read(checkpoint.best_of(self.out))
-            self.learner.model.load_state_dict(best["model"])
+            best = checkpoint.best_of(self.out)
+            # None yet, where a run was told to end before an epoch that is measured.
+            if best.exists():
+                self.learner.model.load_state_dict(checkpoint.read(best)["model"])
             exported = finish.write_encoder(
                 self.learner.model, self.out, self.config, self.data, self.validation, self.report()
             )
