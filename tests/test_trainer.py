@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -32,13 +33,14 @@ from xsearch.core.errors import (
 try:
     import torch
 
+    from xsearch.data.readers import read_dataset
     from xsearch.training import TrainReport, train
-    from xsearch.training.batches import Plan
+    from xsearch.training.batches import Loader, Plan, Shape
     from xsearch.training.checkpoint import last_of, read, write
     from xsearch.training.config import TrainConfig, read_config
     from xsearch.training.distributed import Processes
     from xsearch.training.settings import with_settings
-    from xsearch.training.towers import build_encoder
+    from xsearch.training.towers import build_encoder, load_trainable
 except (ImportError, MissingExtraError) as error:
     pytest.skip(f"needs the extra `train`: {error}", allow_module_level=True)
 
@@ -194,7 +196,94 @@ def test_accumulation_takes_a_step_for_several_batches(
     assert losses(tmp_path / "out")[0] < math.log(28) * 1.6
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_learns_too(precision: str, data: Path, bert: Path, tmp_path: Path) -> None:
+    config = settings(data, bert, run__precision=precision, batch__chunk=14, schedule__epochs=5)
+    train(config, tmp_path / "out")
+    found = losses(tmp_path / "out")
+    # fp16 leaves the first steps out, until its scale fits.
+    assert np.mean(found[-STEPS:]) < np.mean(found[:STEPS]) - 0.5
+
+
+def test_layers_join_from_the_output_with_every_epoch(
+    data: Path, bert: Path, tmp_path: Path
+) -> None:
+    config = settings(data, bert, freezing__unfreeze=1.0)
+    torch.manual_seed(config.seed)
+    start = build_encoder(config.encoder.spec)
+    moved = {}
+    for epochs in (1, 2):
+        out = tmp_path / str(epochs)
+        train(with_settings(config, {"schedule.epochs": epochs}), out)
+        layers, end = start.layers(), load_trainable(out).layers()
+        moved[epochs] = {
+            f"{part}.{at - len(stack)}"
+            for part, stack in layers.items()
+            for at, layer in enumerate(stack)
+            if any(not torch.equal(*both) for both in zip(layer, end[part][at], strict=True))
+        }
+    heads = {"head.-1", "head.-2"}
+    assert moved[1] == heads
+    assert moved[2] == heads | {"image.-1", "text.-1"}
+
+
+def test_running_statistics_stay_unless_the_settings_say_otherwise(
+    data: Path, bert: Path, tmp_path: Path
+) -> None:
+    config = settings(data, bert, encoder__image="timm:test_efficientnet")
+    torch.manual_seed(config.seed)
+    start = build_encoder(config.encoder.spec).state_dict()
+    for keep in (True, False):
+        out = tmp_path / str(keep)
+        train(with_settings(config, {"freezing.statistics": keep}), out)
+        end = load_trainable(out).state_dict()
+        names = [name for name in start if name.endswith("running_mean")]
+        assert names
+        assert all(torch.equal(end[name], start[name]) for name in names) == keep
+
+
 # Batches
+
+
+def views(folder: Path, seed: int, epoch: int, augmentation: Any) -> list[Any]:
+    """The batches of an epoch's first two steps."""
+    records = read_dataset(folder).records
+    shape = Shape(lambda image: np.asarray(image.resize((16, 16))), 16, 16, "squash")
+    plan = Plan(len(records), 8, 1, seed)
+    with Loader(records, plan, shape, augmentation, processes=Processes()) as loader:
+        steps = loader.steps(epoch)
+        return [next(steps)[0] for _ in range(2)]
+
+
+def test_batches_follow_from_seed_and_epoch_alone(tmp_path: Path) -> None:
+    folder = painted(tmp_path / "painted", train=24, val=0)
+    augmentation = TrainConfig().augmentation
+    first = views(folder, 1, 5, augmentation)
+    for one, other in zip(first, views(folder, 1, 5, augmentation), strict=True):
+        assert np.array_equal(one.pixels, other.pixels)
+        assert one.texts == other.texts
+    for seed, epoch in ((2, 5), (1, 6)):
+        other = views(folder, seed, epoch, augmentation)[0]
+        assert not np.array_equal(first[0].records, other.records)
+
+
+def test_pictures_whose_captions_say_left_or_right_are_never_mirrored(tmp_path: Path) -> None:
+    lines = []
+    for number in range(16):
+        photograph(16, 16, number).save(tmp_path / f"{number}.png")
+        text = "a dog on the left" if number % 2 else "a dog on the grass"
+        lines.append(json.dumps({"file": f"{number}.png", "captions": {"en": [text]}}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    plain = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "grey": 0, "blur": 0}
+    values = {**plain, "scale": [1.0, 1.0], "ratio": [1.0, 1.0], "flip": 1.0}
+    named = {f"augmentation.image.{name}": value for name, value in values.items()}
+    for name in ("synonyms", "dropout"):
+        named[f"augmentation.text.{name}"] = 0.0
+    augmentation = with_settings(TrainConfig(), named).augmentation
+    for batch in views(tmp_path, 0, 0, augmentation):
+        for pixels, number in zip(batch.pixels, batch.records, strict=True):
+            whole = np.asarray(photograph(16, 16, int(number)))
+            assert np.array_equal(pixels, whole if number % 2 else whole[:, ::-1])
 
 
 @given(
@@ -285,6 +374,19 @@ def test_a_run_is_never_begun_where_one_is(whole: Path, data: Path, bert: Path) 
     with pytest.raises(UsageError, match=r"a training run already\. .*--resume"):
         train(long_run(data, bert), whole)
     assert (whole / "log.jsonl").read_bytes() == before
+
+
+def test_a_run_that_failed_before_it_learnt_anything_is_begun_anew(
+    data: Path, bert: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    config = settings(data, bert, schedule__epochs=1)
+    with pytest.raises(SourceError, match="absent: there is no such file"):
+        train(with_settings(config, {"data.train": [str(tmp_path / "absent")]}), out)
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(MissingExtraError, match="pip install tensorboard"):
+            train(with_settings(config, {"log.tensorboard": True}), out)
+    assert train(config, out).steps == STEPS
 
 
 def test_going_on_refuses_other_data_and_settings(

@@ -32,11 +32,12 @@ def stored_config(out: Path) -> TrainConfig:
     return read_config(path)
 
 
-def open_folder(config: TrainConfig, out: Path, *, resume: bool, writes: bool) -> Opened:
-    """Begin a run in a folder, or go on with the one that is there; writes the settings down.
+def open_folder(config: TrainConfig, out: Path, *, resume: bool) -> Opened:
+    """Begin a run in a folder, or go on with the one that is there. Nothing is written yet.
 
-    Of several processes one `writes`. Raises UsageError where a run or an encoder is there and
-    none is to be gone on with, or where settings were changed that cannot change; StorageError.
+    Raises UsageError where an encoder or a run with checkpoints is there and none is to be gone
+    on with, or where settings were changed that cannot change; TrainingError where the checkpoint
+    is damaged.
     """
     state = None
     if resume:
@@ -44,17 +45,22 @@ def open_folder(config: TrainConfig, out: Path, *, resume: bool, writes: bool) -
         last = checkpoint.last_of(out)
         # Without one, the run was stopped before its first checkpoint, and starts again.
         state = checkpoint.read(last) if last.exists() else None
-    elif writes:
-        for name in (CONFIG, ENCODER):
-            if (out / name).exists():
-                what = "an encoder" if name == ENCODER else "a training run"
+    else:
+        for path, what in (
+            (checkpoint.last_of(out), "a training run"),
+            (out / ENCODER, "an encoder"),
+        ):
+            if path.exists():
                 raise UsageError(
                     f"{out}: there is {what} already. Go on with it with --resume, or choose "
                     "another folder with --out"
                 )
-    if writes:
-        checkpoint.write_text(out / CONFIG, config.to_toml())
     return Opened(config, state)
+
+
+def write_config(out: Path, config: TrainConfig) -> None:
+    """Keep the settings beside the result. Raises StorageError."""
+    checkpoint.write_text(out / CONFIG, config.to_toml())
 
 
 def _check(stored: TrainConfig, config: TrainConfig, out: Path) -> None:

@@ -235,16 +235,20 @@ class Learner:
         return plain[0]
 
     def _encode(self, chunk: tuple[Tensor, TextBatch]) -> tuple[Tensor, Tensor]:
-        with torch.autocast(self.device.type, self._type, enabled=self._type is not None):
+        with self._autocast():
             images = self.model.encode_images(chunk[0])
             texts = self.model.encode_texts(chunk[1])
         return images.float(), texts.float()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._type, enabled=self._type is not None)
 
     def _known(self, batch: Batch, pixels: Tensor, texts: TextBatch) -> Encoded:
         """What the terms of the loss need of a batch."""
         anchors = taught = concepts = None
         if self.start is not None:
-            anchors = self.start.vectors(pixels, texts)
+            with self._autocast():
+                anchors = self.start.vectors(pixels, texts)
         if self._sources.teacher is not None:
             teacher = self._sources.teacher
             found = teacher.images(batch.records), teacher.texts(batch.texts)

@@ -27,8 +27,9 @@ FEWEST = 10
 class Material:
     """`train` and `validation` records, each with at least one caption; none in both.
 
-    `owners` numbers what each training record shows: pictures that are known only by a class have
-    their class's number, since its caption is true of them all. `problems` are lines for people.
+    `owners` numbers what each training record is said to show: pictures with equal captions, such
+    as those that are known only by their class, are no negatives of one another. `problems` are
+    lines for people.
     `leaks` is how many pictures were left out, being in what is held out.
     """
 
@@ -66,7 +67,7 @@ def gather(config: DataConfig, progress: ProgressCallback | None = None) -> Mate
             "to learn from, and at least 2 are needed: a pair is learnt by telling it from others"
         )
     measured = _captioned(validation.records, config, [])
-    return Material(learnt, measured, _owners(train.records, learnt), tuple(problems), leaks)
+    return Material(learnt, measured, _owners(learnt), tuple(problems), leaks)
 
 
 def library_captions(folder: Path, language: str) -> Dataset:
@@ -197,16 +198,13 @@ def _captioned(
     return tuple(found)
 
 
-def _owners(before: Sequence[Record], learnt: Sequence[Record]) -> tuple[int, ...]:
-    """A number for each record; pictures known only by their classes share their class's."""
-    classes = {record.key for record in before if not record.captions}
-    numbers: dict[tuple[bool, object], int] = {}
-    owners = []
-    for record in learnt:
-        by_class = record.key in classes
-        what = by_class, record.labels if by_class else record.key
-        owners.append(numbers.setdefault(what, len(numbers)))
-    return tuple(owners)
+def _owners(records: Sequence[Record]) -> tuple[int, ...]:
+    """A number for each record, the same for those that are described in the same words."""
+    numbers: dict[object, int] = {}
+    return tuple(
+        numbers.setdefault(tuple(sorted(record.captions.items())), len(numbers))
+        for record in records
+    )
 
 
 def _names(sets: Sequence[Dataset]) -> str:

@@ -47,7 +47,8 @@ class Validation:
         recall at 1, 5 and 10 in both directions. Empty where too few pictures can be read, and
         where the model gives vectors that are not finite.
         """
-        was_training = model.training
+        # Each module by itself: some of a model in training only answer.
+        training = [module for module in model.modules() if module.training]
         model.eval()
         try:
             with torch.inference_mode():
@@ -55,7 +56,8 @@ class Validation:
                 languages = sorted({lang for record in self.records for lang in record.captions})
                 each = {lang: self._language(lang, images, model, device) for lang in languages}
         finally:
-            model.train(was_training)
+            for module in training:
+                module.training = True
         found = [figures for figures in each.values() if figures]
         if not found:
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 import signal
 import threading
@@ -23,7 +24,7 @@ from .batches import Batch, Loader, Plan, Shape
 from .config import TrainConfig
 from .distributed import Processes, any_of, barrier, joined, processes
 from .extras import require
-from .folder import open_folder
+from .folder import open_folder, write_config
 from .log import CURVES, Log, draw_curves
 from .measure import Validation
 from .report import TrainReport
@@ -72,8 +73,7 @@ def train(
     device = device_of(config.run.device, found)
     folder = absolute(out)
     with joined(device), quiet_pillow(), _Stop() as stop:
-        opened = open_folder(config, folder, resume=resume, writes=found.is_main)
-        barrier()
+        opened = open_folder(config, folder, resume=resume)
         run = _prepare(opened.config, folder, device, found, progress)
         try:
             run.go(opened.checkpoint, stop)
@@ -132,7 +132,7 @@ class _Run:
     best: _Best = field(default_factory=_Best)
     broken: dict[str, str] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)  # of this epoch
-    loss: float = float("nan")  # mean of the last whole epoch
+    loss: float = math.nan  # mean of the last whole epoch
     seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
     checkpointed: float = field(default_factory=time.monotonic)
@@ -142,7 +142,9 @@ class _Run:
         """All epochs that are left."""
         if state is not None:
             self._restore(state)
+        barrier()
         if self.processes.is_main:
+            write_config(self.out, self.config)
             self.log = Log(self.out, tensorboard=self.config.log.tensorboard, step=self.step)
             self._write_log("run", **self._setup())
         try:
@@ -351,7 +353,8 @@ class _Run:
             epoch=(self.step - 1) // self.plan.steps + 1,
             loss=taken.loss,
             rate=taken.rate,
-            norm=taken.norm,
+            # JSON has no word for what is not finite: with fp16 a gradient may overflow.
+            norm=taken.norm if math.isfinite(taken.norm) else None,
             seconds=round(seconds, 4),
             **({} if scale is None else {"scale": scale}),
         )
