@@ -24,7 +24,8 @@ from PIL import Image
 from xsearch.core.encoder import DualEncoder, RegionEncoder
 from xsearch.core.errors import EncoderError, UsageError
 from xsearch.retrieval.encoders import load_encoder
-from xsearch.retrieval.encoders.onnx import OnnxEncoder, _batches
+from xsearch.retrieval.encoders.onnx import OnnxEncoder
+from xsearch.retrieval.encoders.texts import batches
 
 BUILTIN = Path(str(files("xsearch.data") / "builtin"))
 DATA = Path(os.environ.get("XSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -115,7 +116,7 @@ SHARED = OnnxEncoder(BUILTIN)
 
 @pytest.mark.parametrize("padding", [1, 7, 200])
 def test_a_text_vector_does_not_depend_on_padding(encoder: OnnxEncoder, padding: int) -> None:
-    session = encoder._text.get()
+    session = encoder._texts[-1].session.get()
     ids = np.array([[101, 4937, 2006, 5568, 102]])
     bare = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     wide = {name: np.pad(value, ((0, 0), (0, padding))) for name, value in bare.items()}
@@ -134,9 +135,9 @@ def test_texts_come_back_in_their_order(encoder: OnnxEncoder) -> None:
 
 @given(st.lists(st.integers(1, 256), max_size=80), st.integers(1, 600))
 def test_batches_of_texts_are_bounded_and_lose_none(lengths: list[int], budget: int) -> None:
-    batches = list(_batches(lengths, budget))
-    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
-    for batch in batches:
+    found = list(batches(lengths, budget))
+    assert sorted(row for batch in found for row in batch) == list(range(len(lengths)))
+    for batch in found:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= budget
 
 
@@ -248,9 +249,9 @@ heavy = {"onnxruntime", "tokenizers", "PIL", "torch"}
 encoder = load_encoder()
 print(sorted(heavy & set(sys.modules)))
 encoder.embed_texts(["cat on grass"])
-print(sorted(heavy & set(sys.modules)), encoder._image._made)
+print(sorted(heavy & set(sys.modules)), encoder._image.made)
 """
-    assert run(code).splitlines() == ["[]", "['onnxruntime', 'tokenizers'] []"]
+    assert run(code).splitlines() == ["[]", "['onnxruntime', 'tokenizers'] False"]
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -32,11 +32,20 @@ class ImageTower:
 
 @dataclass(frozen=True, slots=True)
 class TextTower:
-    """What the text tower reads."""
+    """What a text tower reads: English alone, or every language."""
 
     path: Path
     tokenizer: Path
     context_length: int
+    english: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TextTowers:
+    """One text tower for all texts, or an English one before it and what tells the two apart."""
+
+    towers: tuple[TextTower, ...]
+    english: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Manifest:
 
     info: EncoderInfo
     image: ImageTower
-    text: TextTower
+    text: TextTowers
     calibration: Mapping[str, Logistic]
 
 
@@ -71,7 +80,7 @@ def read_manifest(folder: Path, source: str) -> Manifest:
 
 def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
     top.known("format", int, (FORMAT,), "; a newer xsearch may read it")
-    image, text, calibration = (top.section(key) for key in ("image", "text", "calibration"))
+    image, calibration = (top.section(key) for key in ("image", "calibration"))
     info = EncoderInfo(
         name=top.get("name", str),
         source=source,
@@ -87,16 +96,32 @@ def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
             preparation=_preparation(image),
             batch=image.positive("batch"),
         ),
-        text=TextTower(
-            path=text.file("file", folder),
-            tokenizer=text.file("tokenizer", folder),
-            context_length=text.positive("context_length"),
-        ),
+        text=_texts(top.section("text"), folder),
         calibration={
             pair: Logistic(part.get("slope", float), part.get("intercept", float))
             for pair in PAIRS
             for part in [calibration.section(pair)]
         },
+    )
+
+
+def _texts(text: _Section, folder: Path) -> TextTowers:
+    """The text tower; under `english` the one beside it, and the `detector` of its language."""
+    general = _text(text, folder)
+    if not text.has("english"):
+        return TextTowers((general,))
+    english = text.section("english")
+    return TextTowers(
+        (_text(english, folder, english=True), general), english.file("detector", folder)
+    )
+
+
+def _text(text: _Section, folder: Path, *, english: bool = False) -> TextTower:
+    return TextTower(
+        path=text.file("file", folder),
+        tokenizer=text.file("tokenizer", folder),
+        context_length=text.positive("context_length"),
+        english=english,
     )
 
 
@@ -124,6 +149,10 @@ class _Section:
 
     def _name(self, key: str) -> str:
         return f"{self._place}.{key}" if self._place else key
+
+    def has(self, key: str) -> bool:
+        """Whether there is anything under a key."""
+        return key in self._content
 
     def get(self, key: str, kind: type[T]) -> T:
         """The value of a key, which must be there and of its kind."""

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xsearch.core.encoder import EncoderInfo, Logistic, TextEmbeddings
-from xsearch.core.errors import EncoderError, UsageError
+from xsearch.core.errors import UsageError
 
-from .manifest import advice, read_manifest
+from .languages import EnglishDetector
+from .lazy import Lazy
+from .manifest import Manifest, read_manifest
 from .runtime import OnnxCpu, Runtime
+from .texts import OnnxTextTower
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
-    from tokenizers import Tokenizer
 
     from xsearch.core.encoder import Float32, UInt8
-
-T = TypeVar("T")
-
-TOKENS_PER_BATCH = 2048
-"""Bounds a batch of texts, padding included: about 30 MB of activations in a small BERT."""
-CHARACTERS_PER_TOKEN = 64
-"""Longer texts are cut before they are tokenised: a line of a gigabyte must not take minutes."""
 
 
 class OnnxEncoder:
@@ -51,13 +45,10 @@ class OnnxEncoder:
     ) -> None:
         manifest = read_manifest(folder, source or str(folder.absolute()))
         runtime = runtime or OnnxCpu(threads)
-        self._folder = folder
         self._manifest = manifest
-        self._image = _Lazy(lambda: runtime.open(manifest.image.path, widen=True))
-        # Most processes embed one short query and end: what counts is the start. A batch is as
-        # fast either way, and a single later query takes 8 ms instead of 3.
-        self._text = _Lazy(lambda: runtime.open(manifest.text.path, widen=False))
-        self._tokenizer = _Lazy(self._load_tokenizer)
+        self._image = Lazy(lambda: runtime.open(manifest.image.path, widen=True))
+        self._texts = [OnnxTextTower(tower, runtime) for tower in manifest.text.towers]
+        self._english = Lazy(lambda: _detector(manifest))
 
     @property
     def info(self) -> EncoderInfo:
@@ -125,96 +116,41 @@ class OnnxEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:
         """Embed texts into float32 (n, dim), unit length; says which were cut."""
-        ids, cut = self._tokenise(texts)
-        vectors = np.empty((len(ids), self.dim), np.float32)
-        for rows in _batches([len(row) for row in ids]):
-            vectors[rows] = self._run_texts("embedding", [ids[row] for row in rows])[0]
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        cut = np.zeros(len(texts), np.bool_)
+        for tower, rows in self._by_tower(texts):
+            vectors[rows], cut[rows] = tower.embed([texts[row] for row in rows], self.dim)
         return TextEmbeddings(vectors, cut)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
         """Token features float32 (n, T, C) and their mask, bool (n, T)."""
-        ids, _ = self._tokenise(texts)
-        longest = max(map(len, ids), default=0)
-        mask = np.zeros((len(ids), longest), np.bool_)
-        features = np.zeros((len(ids), longest, 0), np.float32)
-        for rows in _batches([len(row) for row in ids]):
-            found, used = self._run_texts("tokens", [ids[row] for row in rows])
-            if not features.shape[2]:
-                features = np.zeros((len(ids), longest, found.shape[2]), np.float32)
-            features[rows, : found.shape[1]] = found * used[:, :, None]
-            mask[rows, : found.shape[1]] = used
+        parts = [
+            (rows, *tower.tokens([texts[row] for row in rows]))
+            for tower, rows in self._by_tower(texts)
+        ]
+        longest = max((mask.shape[1] for _, _, mask in parts), default=0)
+        width = max((found.shape[2] for _, found, _ in parts), default=0)
+        features = np.zeros((len(texts), longest, width), np.float32)
+        mask = np.zeros((len(texts), longest), np.bool_)
+        for rows, found, used in parts:
+            features[rows, : used.shape[1]] = found
+            mask[rows, : used.shape[1]] = used
         return features, mask
 
-    def _run_texts(
-        self, output: str, ids: Sequence[Sequence[int]]
-    ) -> tuple[Float32, NDArray[np.bool_]]:
-        """Run the text tower on one batch of token ids, padded to its longest; also the mask."""
-        lengths = np.array([len(row) for row in ids])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.zeros(mask.shape, np.int64)
-        padded[mask] = np.concatenate(ids)
-        inputs = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
-        return self._text.get().run([output], inputs)[0], mask
-
-    def _tokenise(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
-        """Token ids of each text, cut to the context length, and which were cut."""
-        limit = self._manifest.text.context_length * CHARACTERS_PER_TOKEN
-        encoded = self._tokenizer.get().encode_batch([_readable(text[:limit]) for text in texts])
-        cut = [
-            bool(found.overflowing) or len(text) > limit
-            for found, text in zip(encoded, texts, strict=True)
-        ]
-        return [found.ids for found in encoded], np.array(cut, np.bool_)
-
-    def _load_tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer
-
-        path = self._manifest.text.tokenizer
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise EncoderError(f"{path} is missing; {advice(self._folder)}") from None
-        except Exception as error:  # tokenizers raises plain Exception
-            raise EncoderError(
-                f"{path} cannot be loaded, it is probably damaged ({error}); {advice(self._folder)}"
-            ) from error
-        tokenizer.enable_truncation(self._manifest.text.context_length)
-        tokenizer.no_padding()
-        return tokenizer
+    def _by_tower(self, texts: Sequence[str]) -> Iterator[tuple[OnnxTextTower, list[int]]]:
+        """The text towers that are needed, each with the numbers of the texts it reads."""
+        english = self._english.get()
+        for tower in self._texts:
+            rows = [
+                row
+                for row, text in enumerate(texts)
+                if english is None or english.is_english(text) is tower.english
+            ]
+            if rows:
+                yield tower, rows
 
 
-class _Lazy(Generic[T]):
-    """A value made once, on first use, whichever thread comes first; a failure is tried again."""
-
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._lock = Lock()
-        self._made: list[T] = []
-
-    def get(self) -> T:
-        """The value, made now if it was not yet."""
-        if not self._made:
-            with self._lock:
-                if not self._made:
-                    self._made.append(self._make())
-        return self._made[0]
-
-
-def _batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
-    """Split rows into batches of similar length that hold at most `budget` tokens, padded.
-
-    Yields row numbers; shorter rows first, each row once, a row over the budget alone.
-    """
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[row] > budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _readable(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer takes, as replacement characters."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+def _detector(manifest: Manifest) -> EnglishDetector | None:
+    """What picks between two text towers; None where there is one."""
+    path = manifest.text.english
+    return EnglishDetector.load(path) if path is not None else None

@@ -1,0 +1,115 @@
+"""One text tower of an encoder's folder: its tokenizer, and its graph in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xsearch.core.errors import EncoderError
+
+from .lazy import Lazy
+from .manifest import TextTower, advice
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from xsearch.core.encoder import Float32
+
+TOKENS_PER_BATCH = 2048
+"""Bounds a batch of texts, padding included: about 30 MB of activations in a small BERT."""
+CHARACTERS_PER_TOKEN = 64
+"""Longer texts are cut before they are tokenised: a line of a gigabyte must not take minutes."""
+
+
+class OnnxTextTower:
+    """Reads texts through one graph; nothing is loaded before the first."""
+
+    def __init__(self, tower: TextTower, runtime: Runtime) -> None:
+        self.english = tower.english
+        self._context_length = tower.context_length
+        # Most processes embed one short query and end: what counts is the start. A batch is as
+        # fast either way, and a single later query takes 8 ms instead of 3.
+        self.session = Lazy(lambda: runtime.open(tower.path, widen=False))
+        self._tokenizer = Lazy(lambda: _load(tower.tokenizer, tower.context_length))
+
+    def embed(self, texts: Sequence[str], dim: int) -> tuple[Float32, NDArray[np.bool_]]:
+        """Vectors float32 (n, dim), unit length, and which texts were cut, bool (n,)."""
+        ids, cut = self._tokenise(texts)
+        vectors = np.empty((len(ids), dim), np.float32)
+        for rows in batches([len(row) for row in ids]):
+            vectors[rows] = self._run("embedding", [ids[row] for row in rows])[0]
+        return vectors, cut
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
+        """Token features float32 (n, T, C), zero where the mask, bool (n, T), is not set."""
+        ids, _ = self._tokenise(texts)
+        longest = max(map(len, ids), default=0)
+        mask = np.zeros((len(ids), longest), np.bool_)
+        features = np.zeros((len(ids), longest, 0), np.float32)
+        for rows in batches([len(row) for row in ids]):
+            found, used = self._run("tokens", [ids[row] for row in rows])
+            if not features.shape[2]:
+                features = np.zeros((len(ids), longest, found.shape[2]), np.float32)
+            features[rows, : found.shape[1]] = found * used[:, :, None]
+            mask[rows, : found.shape[1]] = used
+        return features, mask
+
+    def _run(self, output: str, ids: Sequence[Sequence[int]]) -> tuple[Float32, NDArray[np.bool_]]:
+        """Run the graph on one batch of token ids, padded to its longest; also the mask."""
+        lengths = np.array([len(row) for row in ids])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.zeros(mask.shape, np.int64)
+        padded[mask] = np.concatenate(ids)
+        inputs = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
+        return self.session.get().run([output], inputs)[0], mask
+
+    def _tokenise(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
+        """Token ids of each text, cut to the context length, and which were cut."""
+        limit = self._context_length * CHARACTERS_PER_TOKEN
+        encoded = self._tokenizer.get().encode_batch([_readable(text[:limit]) for text in texts])
+        cut = [
+            bool(found.overflowing) or len(text) > limit
+            for found, text in zip(encoded, texts, strict=True)
+        ]
+        return [found.ids for found in encoded], np.array(cut, np.bool_)
+
+
+def _load(path: Path, context_length: int) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EncoderError(f"{path} is missing; {advice(path.parent)}") from None
+    except Exception as error:  # tokenizers raises plain Exception
+        raise EncoderError(
+            f"{path} cannot be loaded, it is probably damaged ({error}); {advice(path.parent)}"
+        ) from error
+    tokenizer.enable_truncation(context_length)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
+    """Split rows into batches of similar length that hold at most `budget` tokens, padded.
+
+    Yields row numbers; shorter rows first, each row once, a row over the budget alone.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[row] > budget:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _readable(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer takes, as replacement characters."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
