@@ -88,8 +88,8 @@ def train(
         typer.Option(
             "--encoder",
             metavar="NAME|DIR",
-            help="What to start from: `builtin` (default), open_clip:ARCH/PRETRAINED, or a folder "
-            "that training made.",
+            help="What to start from: `builtin` (default), builtin:multilingual, "
+            "open_clip:ARCH/PRETRAINED, or a folder that training made.",
             show_default=False,
         ),
     ] = None,

@@ -34,6 +34,7 @@ try:
     import torch
 
     from xsearch.data.readers import read_dataset
+    from xsearch.retrieval.encoders import load_encoder
     from xsearch.training import TrainReport, train
     from xsearch.training.batches import Loader, Plan, Shape
     from xsearch.training.checkpoint import last_of, read, write
@@ -631,6 +632,44 @@ def test_a_device_that_is_not_there_is_named(data: Path, bert: Path, tmp_path: P
     with pytest.raises(TrainingError, match="the device 'cuda:99' cannot be used"):
         train(settings(data, bert, run__device="cuda:99"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# The built-in encoder
+
+
+@pytest.mark.parametrize("name", ["builtin", "builtin:multilingual"])
+def test_the_built_in_encoder_is_trained_further(tmp_path: Path, name: str) -> None:
+    data = painted(tmp_path / "data", train=8, val=4)
+    values: dict[str, Any] = {
+        "data.train": [str(data)],
+        "data.leaks": "keep",
+        "encoder.name": name,
+        "schedule.epochs": 1,
+        "batch.size": 4,
+        "run.device": "cpu",
+    }
+    report = train(with_settings(TrainConfig(), values), tmp_path / "out")
+    assert (report.images, report.validation) == (8, 4)
+    shipped, trained = load_encoder("builtin"), load_encoder(tmp_path / "out")
+    assert shipped.fingerprint != trained.fingerprint
+    texts = ["ein Hund im Schnee"] if "multi" in name else ["a dog in the snow", "red above blue"]
+    picture = shipped.preprocess(painting("red", "blue", 0))[None]
+    for old, new in (
+        (shipped.embed_texts(texts).vectors, trained.embed_texts(texts).vectors),
+        (shipped.embed_images(picture), trained.embed_images(picture)),
+    ):
+        # Two steps away from where it began.
+        assert 0.8 < float((old * new).sum(axis=1).min()) < 0.999999
+    again = load_trainable(tmp_path / "out")
+    with torch.inference_mode():
+        vectors = again.eval().encode_texts(again.tokenize(texts)).numpy()
+    assert float((vectors * trained.embed_texts(texts).vectors).sum(axis=1).min()) > 0.9999
+
+
+def test_the_built_in_encoder_keeps_its_own_input(tmp_path: Path) -> None:
+    values = {"encoder.name": "builtin", "encoder.image_size": 224, "data.train": [str(tmp_path)]}
+    with pytest.raises(UsageError, match="builtin has its own image size"):
+        build_encoder(with_settings(TrainConfig(), values).encoder.spec)
 
 
 # A library

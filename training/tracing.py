@@ -109,7 +109,7 @@ def image_graph(encoder: TrainableEncoder) -> onnx.ModelProto:
     side = encoder.image_size
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     axes = {"image": {0: "n"}, "embedding": {0: "n"}, "regions": {0: "n"}}
-    return _trace(_Images(encoder), (pixels,), axes, 1)
+    return trace(_Images(encoder), (pixels,), axes, 1)
 
 
 def text_graph(encoder: TrainableEncoder) -> onnx.ModelProto:
@@ -117,13 +117,17 @@ def text_graph(encoder: TrainableEncoder) -> onnx.ModelProto:
     batch = encoder.tokenize(["a cat", "a cat on green grass"])
     free = {0: "n", 1: "t"}
     axes = {"input_ids": free, "attention_mask": free, "embedding": {0: "n"}, "tokens": free}
-    return _trace(_Texts(encoder), (batch.ids, batch.mask), axes, 2)
+    return trace(_Texts(encoder), (batch.ids, batch.mask), axes, 2)
 
 
-def _trace(
+def trace(
     half: nn.Module, arguments: tuple[Tensor, ...], axes: dict[str, dict[int, str]], inputs: int
 ) -> onnx.ModelProto:
-    """Run torch's tracing exporter, which needs no further package (the newer one does)."""
+    """Run torch's tracing exporter, which needs no further package (the newer one does).
+
+    `axes` names the first `inputs` inputs, then the outputs, each with its free sizes. Raises
+    EncoderError when the module cannot be traced.
+    """
     names = list(axes)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Tracing warns of each size that becomes a constant; the checks find the wrong ones.

@@ -21,7 +21,7 @@ LONGEST = 5
 READ = 2000
 """Characters of a text that are looked at; the rest would not change the answer."""
 
-_WORD = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile(r"[A-Za-z\u00aa-\u024f\u1e00-\u1eff\uff21-\uff5a]")
 
 
@@ -53,7 +53,7 @@ class EnglishDetector:
 
     def probability(self, text: str) -> float:
         """How likely a text is English, 0 to 1."""
-        words = _WORD.findall(text[:READ].lower())
+        words = WORD.findall(text[:READ].lower())
         letters = sum(map(len, words))
         if not letters:
             return 1.0

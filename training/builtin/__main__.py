@@ -1,4 +1,4 @@
-"""Makes the built-in encoder: fit, export, check, measure, describe."""
+"""Makes the built-in encoder: train, export, check, measure, describe."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m xsearch.training.builtin", description=__doc__)
     parser.add_argument("--flickr8k", type=Path, required=True, help="folder of Flickr8k")
     parser.add_argument("--other-val", type=Path, required=True, help="folder of COCO photographs")
+    parser.add_argument("--varied", type=Path, required=True, help="folders of labelled ones")
+    parser.add_argument("--names", type=Path, required=True, help="annotations of CLDR, from npm")
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished stages")
     parser.add_argument("--out", type=Path, required=True, help="folder for the encoder's files")
-    parser.add_argument("--cache", type=Path, help="folder for features, to run again quickly")
     given = parser.parse_args(arguments)
     try:
         # Here rather than above: --help works without torch, and its absence is one line.
-        from .make import make
+        from .make import Sources, make
 
-        make(given.flickr8k, given.other_val, given.out, given.cache)
+        sources = Sources(given.flickr8k, given.other_val, given.varied, given.names)
+        print(make(sources, given.work, given.out))
     except Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -75,11 +75,6 @@ class Alignment:
         """Sentence vectors (..., d) to text vectors of the joint space, unit length."""
         return unit((vectors - self.text_mean) @ self.text_weight)
 
-    def parameters(self) -> dict[str, Array]:
-        """All arrays by name."""
-        names = (field.name for field in fields(self) if field.name != "settings")
-        return {name: getattr(self, name) for name in names}
-
 
 def unit(vectors: Array) -> Array:
     """Scale rows to unit length."""

@@ -72,39 +72,38 @@ class Graph:
         """Store an int64 vector: shapes, axes, slices."""
         return self.constant(np.array(values, np.int64))
 
-    def weight(self, value: Array, precision: Precision, axis: int) -> str:
-        """Store a weight compressed and widen it to fp32; onnxruntime does that once, at load.
-
-        `axis` is the one whose indices have scales of their own: output channels.
-        """
-        value = value.astype(np.float32)
-        if precision is Precision.FP32:
-            return self.constant(value)
-        integers, scale = quantise(value, axis, precision)
-        return self.op("Mul", self.cast(self.constant(integers)), self.constant(scale))
-
-    def linear(self, x: str, weight: Array, bias: Array, precision: Precision) -> str:
+    def linear(self, x: str, weight: Array, bias: Array, precision: Precision, name: str) -> str:
         """Rows (m, i) times a weight (i, o), plus a bias (o,): (m, o).
+
+        Its constants are stored under `name` as `training.compress` names them: `.weight.whole`,
+        `.before` and `.after`, or `.weight` alone, and `.bias`.
 
         As integers the weight is diag(r) Q diag(s): r on the way in and s on the way out leave only
         a bare conversion of Q, which is cheap enough to be done at every call. A short query then
         pays for no preparation of weights at load, and memory holds the integers alone.
         """
+        shift = self.constant(bias, f"{name}.bias")
         if precision is Precision.FP32:
-            return self.op("Gemm", x, self.constant(weight), self.constant(bias))
+            return self.op("Gemm", x, self.constant(weight, f"{name}.weight"), shift)
         before, integers, after = quantise_matrix(weight, precision)
-        scaled = self.op("Mul", x, self.constant(before))
-        product = self.op("MatMul", scaled, self.cast(self.constant(integers)))
-        return self.op("Add", self.op("Mul", product, self.constant(after)), self.constant(bias))
+        scaled = self.op("Mul", x, self.constant(before, f"{name}.weight.before"))
+        whole = self.constant(integers, f"{name}.weight.whole")
+        product = self.op("MatMul", scaled, self.cast(whole))
+        product = self.op("Mul", product, self.constant(after[0], f"{name}.weight.after"))
+        return self.op("Add", product, shift)
 
-    def rows(self, table: Array, precision: Precision, indices: str) -> str:
-        """Look rows up in a stored table (v, d), widening only those that are asked for."""
+    def rows(self, table: Array, precision: Precision, indices: str, name: str) -> str:
+        """Look rows up in a stored table (v, d), widening only those that are asked for.
+
+        It is stored under `name`, compressed as `.whole` and `.scale`.
+        """
         table = table.astype(np.float32)
         if precision is Precision.FP32:
-            return self.op("Gather", self.constant(table), indices)
+            return self.op("Gather", self.constant(table, name), indices)
         integers, scale = quantise(table, 0, precision)
-        found = self.cast(self.op("Gather", self.constant(integers), indices))
-        return self.op("Mul", found, self.op("Gather", self.constant(scale), indices))
+        whole, scales = self.constant(integers, f"{name}.whole"), f"{name}.scale"
+        found = self.cast(self.op("Gather", whole, indices))
+        return self.op("Mul", found, self.op("Gather", self.constant(scale, scales), indices))
 
     def half(self, value: Array, name: str) -> str:
         """Store a named weight in fp16."""

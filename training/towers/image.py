@@ -214,6 +214,10 @@ def restore(config: dict[str, Any]) -> ImageTower:
     pixels = Pixels.from_config(config["pixels"])
     if config["kind"] == "efficientnet-lite":
         return EfficientNetLite(config["model"], pixels)
+    if config["kind"] == "builtin":
+        from .builtin import BuiltinImage  # which builds on this module
+
+        return BuiltinImage.restore(config)
     if config["kind"] == "timm":
         return Timm(config["architecture"], config["arguments"], pixels)
     raise EncoderError(f"no image tower of kind {config['kind']!r}; a newer xsearch may know it")

@@ -16,6 +16,7 @@ from xsearch.training.model import TrainableEncoder
 from . import CONFIG, TOKENIZER, WEIGHTS, image, text
 from .clip import SCHEMES, OpenClip
 from .parts import TwoTowers, first_line
+from .shipped import NAMES, load_shipped
 from .spec import EncoderSpec
 
 if TYPE_CHECKING:
@@ -31,14 +32,18 @@ def build(spec: EncoderSpec) -> TrainableEncoder:
         return TwoTowers(f"{spec.image}+{spec.text}", pictures, texts, spec.dim, spec.head)
     if spec.encoder.startswith(SCHEMES):
         return OpenClip.from_spec(spec)
+    if spec.image_size or spec.resize or spec.context_length:
+        raise UsageError(
+            f"{spec.encoder} has its own image size, resize and context length; leave them"
+        )
+    if spec.encoder in NAMES:
+        return load_shipped(spec.encoder)
     folder = Path(spec.encoder)
     if not (folder / CONFIG).is_file():
         raise UsageError(
-            f"no encoder {spec.encoder!r} to train: give a folder made by training, "
-            "open_clip:ARCH/PRETRAINED, local-dir:FOLDER or hf-hub:OWNER/NAME"
+            f"no encoder {spec.encoder!r} to train: give {', '.join(NAMES)}, a folder made by "
+            "training, open_clip:ARCH/PRETRAINED, local-dir:FOLDER or hf-hub:OWNER/NAME"
         )
-    if spec.image_size or spec.resize or spec.context_length:
-        raise UsageError(f"{folder} has its own image size, resize and context length; leave them")
     return load(folder)
 
 

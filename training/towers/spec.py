@@ -15,8 +15,10 @@ HEADS = ("linear", "mlp", "none")
 class EncoderSpec:
     """A whole encoder by name, or an image tower and a text tower with heads into `dim`.
 
-    encoder: `open_clip:ARCH/PRETRAINED` (`open_clip:ARCH` has random weights), `local-dir:FOLDER`
-        or `hf-hub:OWNER/NAME` as open_clip reads them, or a folder made by training.
+    encoder: `builtin` (with its English text tower) or `builtin:multilingual` (with the other), as
+        they ship; `open_clip:ARCH/PRETRAINED` (`open_clip:ARCH` has random weights),
+        `local-dir:FOLDER` or `hf-hub:OWNER/NAME` as open_clip reads them, or a folder made by
+        training.
     image: `efficientnet-lite0`, `efficientnet-lite2`, or `timm:NAME` for any model of timm. A NAME
         with a tag (`resnet50.a1_in1k`) has that tag's weights, one without has random ones;
         `timm:hf-hub:OWNER/NAME` and `timm:local-dir:FOLDER` bring theirs.

@@ -13,6 +13,7 @@ from xsearch.core.errors import EncoderError, MissingExtraError, UsageError
 from xsearch.training.extras import require
 from xsearch.training.model import cutting
 
+from .builtin import BuiltinText
 from .parts import TextTower, first_line
 from .spec import EncoderSpec
 
@@ -79,6 +80,8 @@ def build(spec: EncoderSpec) -> TextTower:
 
 def restore(config: dict[str, Any], tokenizer: Tokenizer) -> TextTower:
     """The text tower of a `config`, with random weights."""
+    if config["kind"] == "builtin":
+        return BuiltinText.restore(config, tokenizer)
     if config["kind"] != "transformers":
         raise EncoderError(f"no text tower of kind {config['kind']!r}; a newer xsearch may know it")
     transformers = require("transformers", "train", "the text tower")
