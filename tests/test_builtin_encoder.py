@@ -30,7 +30,13 @@ from xsearch.retrieval.encoders.texts import batches
 BUILTIN = Path(str(files("xsearch.data") / "builtin"))
 DATA = Path(os.environ.get("XSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-CAPTIONS = ["cat on grass", "two children", "a man in a red shirt climbs a steep rock", "x " * 80]
+CAPTIONS = [
+    "cat on grass",
+    "two children",
+    "a man in a red shirt climbs a steep rock",
+    "very " * 80,
+]
+OTHERS = ["Katze auf dem Gras", "两个孩子", "un homme en chemise rouge grimpe un rocher", "سيارة"]
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +111,7 @@ def test_a_photograph_s_vector_does_not_depend_on_its_batch(encoder: OnnxEncoder
 @given(st.lists(st.text(max_size=120), min_size=1, max_size=6))
 def test_a_text_vector_does_not_depend_on_its_batch(texts: list[str]) -> None:
     encoder = SHARED
-    together = encoder.embed_texts([*texts, *CAPTIONS]).vectors[: len(texts)]
+    together = encoder.embed_texts([*texts, *CAPTIONS, *OTHERS]).vectors[: len(texts)]
     alone = np.concatenate([encoder.embed_texts([text]).vectors for text in texts])
     assert lowest_cosine(together, alone) >= 0.9999
 
@@ -116,7 +122,7 @@ SHARED = OnnxEncoder(BUILTIN)
 
 @pytest.mark.parametrize("padding", [1, 7, 200])
 def test_a_text_vector_does_not_depend_on_padding(encoder: OnnxEncoder, padding: int) -> None:
-    session = encoder._texts[-1].session.get()
+    session = encoder._texts[0].session.get()
     ids = np.array([[101, 4937, 2006, 5568, 102]])
     bare = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     wide = {name: np.pad(value, ((0, 0), (0, padding))) for name, value in bare.items()}
@@ -172,13 +178,14 @@ def test_regions_cover_the_picture_row_by_row(encoder: OnnxEncoder) -> None:
 
 
 def test_tokens_are_masked_and_do_not_depend_on_padding(encoder: OnnxEncoder) -> None:
-    features, mask = encoder.tokens(CAPTIONS)
+    features, mask = encoder.tokens([*CAPTIONS, *OTHERS])
     assert features.shape == (*mask.shape, 384)
     assert features.dtype == np.float32
     assert mask.dtype == np.bool_
-    assert mask.sum(axis=1).tolist() == [5, 4, 12, 82]
+    assert mask[:4].sum(axis=1).tolist() == [5, 4, 12, 82]
+    assert mask[4:].any(axis=1).all()
     assert not features[~mask].any()
-    for text, found, used in zip(CAPTIONS, features, mask, strict=True):
+    for text, found, used in zip([*CAPTIONS, *OTHERS], features, mask, strict=True):
         alone, everything = encoder.tokens([text])
         assert everything.all()
         np.testing.assert_allclose(found[used], alone[0], atol=1e-3)
@@ -208,6 +215,75 @@ def test_a_caption_is_nearer_to_its_photograph_than_to_most_others(encoder: Onnx
     scores = encoder.embed_texts(captions).vectors @ encoder.embed_images(pictures).T
     ranks = (scores > scores.diagonal()[:, None]).sum(axis=1)
     assert (ranks < 5).mean() >= 0.8
+
+
+SAME = [
+    ("dog", "Hund", "chien", "pes", "كلب", "狗"),
+    (
+        "a dog runs through the snow",
+        "ein Hund rennt durch den Schnee",
+        "un chien court dans la neige",
+        "pes běží sněhem",
+        "كلب يجري في الثلج",
+        "一只狗在雪地里奔跑",
+    ),
+    (
+        "children playing football",
+        "Kinder spielen Fußball",
+        "des enfants jouent au football",
+        "děti hrají fotbal",
+        "أطفال يلعبون كرة القدم",
+        "孩子们在踢足球",
+    ),
+    (
+        "a man on a bicycle",
+        "ein Mann auf einem Fahrrad",
+        "un homme sur un vélo",
+        "muž na kole",
+        "رجل على دراجة",
+        "骑自行车的男人",
+    ),
+    (
+        "people at the beach",
+        "Menschen am Strand",
+        "des gens à la plage",
+        "lidé na pláži",
+        "ناس على الشاطئ",
+        "海滩上的人们",
+    ),
+]
+
+
+def test_a_text_lies_near_the_same_text_of_another_language(encoder: OnnxEncoder) -> None:
+    """Each translation is nearer to its English than to the English of anything else."""
+    english = encoder.embed_texts([row[0] for row in SAME]).vectors
+    for language in range(1, 6):
+        others = encoder.embed_texts([row[language] for row in SAME]).vectors
+        assert (others @ english.T).argmax(axis=1).tolist() == list(range(len(SAME))), language
+
+
+def test_a_query_may_mix_with_others_of_any_language(encoder: OnnxEncoder) -> None:
+    texts = [text for row in SAME for text in row]
+    together = encoder.embed_texts(texts).vectors
+    alone = np.concatenate([encoder.embed_texts([text]).vectors for text in texts])
+    assert lowest_cosine(together, alone) >= 0.9999
+
+
+@pytest.mark.parametrize("column", range(6))
+def test_a_language_is_told_from_english(encoder: OnnxEncoder, column: int) -> None:
+    detector = encoder._english.get()
+    assert detector is not None
+    for row in SAME:
+        assert detector.is_english(row[column]) is (column == 0), row[column]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "123", "🐕", "?!", "sunset", "red car", "NYC skyline", "dogs"]
+)
+def test_what_could_be_english_is_read_as_english(encoder: OnnxEncoder, text: str) -> None:
+    detector = encoder._english.get()
+    assert detector is not None
+    assert detector.is_english(text)
 
 
 def test_scores_rise_with_similarity_for_every_pair_of_kinds(encoder: OnnxEncoder) -> None:
@@ -303,7 +379,25 @@ def test_an_unknown_name_says_what_can_be_given(tmp_path: Path) -> None:
             load_encoder(name)
 
 
-@pytest.mark.parametrize("name", ["image.onnx", "text.onnx", "tokenizer.json"])
+def use(encoder: OnnxEncoder, name: str) -> None:
+    """What reads this file of the encoder's folder."""
+    if name.startswith("image"):
+        encoder.embed_images(noise(1))
+    else:
+        encoder.embed_texts(["Hund im Schnee" if name.startswith("general") else "a dog"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image.onnx",
+        "english.onnx",
+        "english-tokenizer.json",
+        "english.npy",
+        "general.onnx",
+        "general-tokenizer.json",
+    ],
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "garbage"])
 def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
     path = copy / name
@@ -315,6 +409,6 @@ def test_a_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
     broken = load_encoder(copy)
     for _ in range(2):
         with pytest.raises(EncoderError) as caught:
-            broken.embed_images(noise(1)) if name == "image.onnx" else broken.embed_texts(["a"])
+            use(broken, name)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
