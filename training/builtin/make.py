@@ -124,11 +124,11 @@ class _Maker:
     def _start(self, ours: Texts, views: list[View]) -> tuple[Alignment, Tensor, Tensor]:
         """The closed form, and where it puts captions (n, c, d) and labels (m, d)."""
         count = len(self.train.files)
-        classes = _sentences(ours, [CLASS_PROMPT.format(name) for name in self.classes])
-        captions = _sentences(ours, self.train.texts).reshape(count, -1, classes.shape[1])
+        classes = ours.embed_sentences([CLASS_PROMPT.format(c) for c in self.classes]).numpy()
+        captions = ours.embed_sentences(self.train.texts).view(count, -1, DIM).numpy()
         seen = ImageFeatures.concatenate(*(_first(v.features, count) for v in views[:FITTED]))
         alignment = fit(Settings(), seen, classes, np.concatenate([captions] * FITTED))
-        labels = alignment.texts(_sentences(ours, self.labelled.texts))
+        labels = alignment.texts(ours.embed_sentences(self.labelled.texts).numpy())
         return alignment, torch.tensor(alignment.texts(captions)), torch.tensor(labels)
 
     def general(self, images: Images, ours: Texts) -> Texts:
@@ -235,17 +235,6 @@ def _stage(path: Path, module: nn.Module, train: Callable[[], None]) -> None:
         partial.replace(path)
     module.load_state_dict(load_file(path))
     module.eval().requires_grad_(False)
-
-
-@torch.inference_mode()
-def _sentences(texts: Texts, listed: list[str]) -> np.ndarray:
-    """The tower's own vectors (n, d), before the head."""
-    order = sorted(range(len(listed)), key=lambda row: len(listed[row]))
-    found = np.zeros((len(listed), texts.tower.width), np.float32)
-    for start in range(0, len(order), 128):
-        rows = order[start : start + 128]
-        found[rows] = texts.sentences([listed[row] for row in rows]).numpy()
-    return found
 
 
 def _first(features: ImageFeatures, count: int) -> ImageFeatures:

@@ -65,11 +65,16 @@ class Texts(nn.Module):
     @torch.inference_mode()
     def embed(self, texts: list[str], batch: int = 128) -> Tensor:
         """Vectors (n, d) of many texts, in batches of similar length."""
+        return cast(Tensor, self.head(self.embed_sentences(texts, batch)))
+
+    @torch.inference_mode()
+    def embed_sentences(self, texts: list[str], batch: int = 128) -> Tensor:
+        """The tower's own vectors (n, d) of many texts, before the head."""
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        found = torch.zeros(len(texts), self.head.bias.shape[0])
+        found = torch.zeros(len(texts), self.tower.width)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            found[rows] = self([texts[row] for row in rows])
+            found[rows] = self.sentences([texts[row] for row in rows])
         return found
 
 

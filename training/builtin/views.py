@@ -78,7 +78,7 @@ OUTPUTS = ("maps", "pooled", "narrow", "logits")
 
 
 def _session(backbone: Backbone) -> Session:
-    """The blocks on onnxruntime, where they take a third of torch's time."""
+    """The blocks on onnxruntime, which is faster than torch here."""
     pixels = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
     axes = {name: {0: "n"} for name in ("pixels", *OUTPUTS)}
     with tempfile.TemporaryDirectory() as folder:
