@@ -122,7 +122,9 @@ captions = sa.Table(
 )
 
 # `source` is what loads it again: a name or a folder. `generation` names the current vector
-# file, `rows` how many of its rows are committed.
+# file, `rows` how many of its rows are committed. `state` is active (searched, and kept up to
+# date by every run), building (some items have no vector yet; not searched) or retired (left
+# as it is until it is compacted away). The library's own encoder is active.
 encoders = sa.Table(
     "encoders",
     metadata,
@@ -136,6 +138,7 @@ encoders = sa.Table(
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, server_default="active"),
 )
 
 # Which row of the vector file is an item's; `crc` is the CRC-32 of the row's bytes.
@@ -147,6 +150,18 @@ embeddings = sa.Table(
     sa.Column("row", sa.BigInteger, nullable=False),
     sa.Column("crc", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("encoder_id", "row"),
+)
+
+# Words that were given to an item, by people (`score` is empty) or by `xsearch tag` (the
+# probability, 0 to 1, that the word fits).
+tags = sa.Table(
+    "tags",
+    metadata,
+    sa.Column("item_id", sa.Integer, sa.ForeignKey("items.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("score", sa.Float),
+    sa.Column("added_at", sa.DateTime, nullable=False),
+    sa.Index("ix_tags_name", "name"),
 )
 
 # `state` is running, done, interrupted or failed.
