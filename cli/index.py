@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xsearch.cli.options import EncoderOption, JsonOption, LibraryOption, WaitOption
+from xsearch.cli.options import (
+    BatchSizeOption,
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    LibraryOption,
+    WaitOption,
+    WorkersOption,
+)
 from xsearch.cli.render import (
     complain,
     counted,
@@ -62,18 +70,9 @@ def index(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Threads that read and decode. Default: the number of cores.",
-            show_default=False,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Pictures embedded at once.")
-    ] = 16,
+    workers: WorkersOption = None,
+    batch_size: BatchSizeOption = None,
+    device: DeviceOption = "auto",
     prune: Annotated[
         bool,
         typer.Option(
@@ -93,7 +92,7 @@ def index(
     import xsearch
 
     with (
-        xsearch.open(library, encoder=encoder, wait=wait) as opened,
+        xsearch.open(library, encoder=encoder, device=device, wait=wait) as opened,
         native_stderr_closed(),
         progress_bar() as bar,
     ):
@@ -109,6 +108,11 @@ def index(
             progress=bar,
         )
         place = opened.path
+    show_report(report, place, as_json)
+
+
+def show_report(report: IndexReport, place: Path, as_json: bool) -> None:
+    """Show what an index run did to the library in a folder, and what it warns of."""
     for warning in report.warnings:
         complain(warning, prefix="warning: ")
     if as_json:
@@ -125,6 +129,8 @@ def _write_summary(report: IndexReport, place: Path) -> None:
         changes = [f"{report.texts:,} added"] if report.texts else []
         changes += [f"{report.texts_removed:,} removed"] if report.texts_removed else []
         write_line(f"texts: {', '.join(changes)}")
+    if report.imported:
+        write_line(f"vectors: {report.imported:,} imported, {report.embedded:,} made")
     if report.skipped:
         write_line(f"skipped: {counted(report.skipped, 'file')} of other kinds")
     for failure in report.failures[:_SHOWN_FAILURES]:

@@ -21,7 +21,9 @@ from xsearch.cli.render import (
 from xsearch.core.paths import displayable
 
 if TYPE_CHECKING:
-    from xsearch.core.reports import LibraryStatus
+    from collections.abc import Sequence
+
+    from xsearch.core.reports import EncoderStatus, LibraryStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -75,14 +77,10 @@ def _write_status(found: LibraryStatus) -> None:
         away = "" if root.reachable else ", cannot be reached now"
         shown = f"{displayable(root.path)} ({counted(root.files, 'file')}{away})"
         rows.append(("" if at else "roots", shown))
+    for at, encoder in enumerate(_ordered(found.encoders)):
+        rows.append(("" if at else "encoder", _encoder_line(encoder)))
+    rows.append(("runs on", found.engine))
     if found.encoder:
-        rows.append(
-            (
-                "encoder",
-                f"{found.encoder} ({found.fingerprint}), {found.dim} dimensions, "
-                f"{found.runtime}, {found.precision}",
-            )
-        )
         deleted = f", {found.deleted_vectors:,} deleted" if found.deleted_vectors else ""
         rows.append(("vectors", f"{found.vectors:,}{deleted} (generation {found.generation})"))
         covered = f"{found.index_kind}, up to row {found.index_rows:,}"
@@ -102,6 +100,22 @@ def _write_status(found: LibraryStatus) -> None:
         )
     for name, value in rows:
         write_line(f"{name:<9} {value}")
+
+
+def _ordered(encoders: Sequence[EncoderStatus]) -> list[EncoderStatus]:
+    return sorted(encoders, key=lambda encoder: encoder.state != "own")
+
+
+def _encoder_line(encoder: EncoderStatus) -> str:
+    line = (
+        f"{encoder.name} ({encoder.fingerprint}), {encoder.dim} dimensions, {encoder.runtime}, "
+        f"{encoder.precision}"
+    )
+    if encoder.state == "building":
+        line += f"; not complete: {encoder.missing:,} to go, `xsearch reindex` goes on"
+    elif encoder.state != "own":
+        line += f"; {encoder.state}, {counted(encoder.vectors, 'vector')}"
+    return line
 
 
 def remove(

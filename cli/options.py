@@ -28,7 +28,33 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder",
         metavar="NAME|DIR",
-        help="`builtin` or an encoder's folder. Default: the library's own.",
+        help="An encoder by name (`xsearch models list`) or folder. Default: the library's own.",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Where to embed: `cpu`, `cuda`, `mps`, or `auto` for the fastest that is there.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Threads that read and decode. Default: the number of cores.",
+        show_default=False,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Pictures embedded at once. Default: what suits the encoder.",
         show_default=False,
     ),
 ]

@@ -36,7 +36,8 @@ class IndexReport:
     """What one `index` run did. Counts are of files, but `texts`, which counts new text items.
 
     `skipped` counts files that are neither pictures nor were asked for by name. `decoded` is
-    how many pictures had to be decoded, `embedded` how many items were embedded.
+    how many pictures had to be decoded, `embedded` how many items were embedded, `imported` how
+    many pictures got a vector that another program had made.
     """
 
     added: int = 0
@@ -50,6 +51,7 @@ class IndexReport:
     skipped: int = 0
     decoded: int = 0
     embedded: int = 0
+    imported: int = 0
     seconds: float = 0.0
     rates: Rates = field(default_factory=Rates)
     failures: tuple[FailedFile, ...] = ()
@@ -66,11 +68,40 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What one `reindex` run did.
+
+    `images` and `texts` count items embedded. `complete` says that every item that can be
+    reached has a vector now; `switched` that searches use them. `stale` counts pictures whose
+    file is gone or was edited, which the next `index` sorts out; `unreachable` are those that
+    may come back, such as on a drive that is not mounted.
+    """
+
+    encoder: str
+    fingerprint: str
+    images: int = 0
+    texts: int = 0
+    stale: int = 0
+    complete: bool = False
+    switched: bool = False
+    seconds: float = 0.0
+    unreachable: tuple[FailedFile, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        row = asdict(self)
+        row["unreachable"] = [
+            {"path": displayable(file.path), "reason": file.reason} for file in self.unreachable
+        ]
+        return row
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """A moment of a long task: `done` of `total` files (`total` None while still counting).
 
     `path` is the file just finished, as shown to people; `detail` what else is known, such as the
-    loss of a training. In the stage `epoch` it is epochs that are counted.
+    loss of a training. In the stage `epoch` it is epochs that are counted, in `download` megabytes.
     """
 
     stage: Literal[
@@ -85,6 +116,8 @@ class Progress:
         "train",
         "epoch",
         "export",
+        "download",
+        "tag",
     ]
     done: int
     total: int | None = None
@@ -105,8 +138,32 @@ class RootStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class EncoderStatus:
+    """An encoder of which a library has vectors.
+
+    `state` is `own` (searched with), `kept` (with `--encoder`), `building` (an unfinished
+    `reindex`) or `retired` (until `compact`). `missing` counts items without a vector.
+    """
+
+    name: str
+    source: str
+    fingerprint: str
+    dim: int
+    runtime: str
+    precision: str
+    state: Literal["own", "kept", "building", "retired"]
+    vectors: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
 class LibraryStatus:
-    """What a library holds. `items` counts by kind, `bytes_on_disk` by part, in bytes."""
+    """What a library holds. `items` counts by kind, `bytes_on_disk` by part, in bytes.
+
+    `encoder`, `fingerprint`, `runtime`, `precision`, `dim`, `vectors`, `generation` and the
+    index's values are those of its own encoder; `encoders` has all. `engine` says what runs
+    encoders here, `faiss` what searches.
+    """
 
     path: Path
     items: Mapping[str, int]
@@ -126,6 +183,8 @@ class LibraryStatus:
     bytes_on_disk: Mapping[str, int]
     schema_version: str
     faiss: str
+    engine: str
+    encoders: tuple[EncoderStatus, ...]
     last_run: Mapping[str, Any] | None
     warnings: tuple[str, ...] = ()
 
@@ -159,6 +218,20 @@ class CompactReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What `export` wrote: pictures, and the files that hold them, in bytes."""
+
+    folder: Path
+    pictures: int
+    files: int
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        return {**asdict(self), "folder": displayable(self.folder)}
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `check` found. `repaired` lists what it put right, `problems` what needs the user.
 
@@ -180,3 +253,18 @@ class CheckReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
         return {**asdict(self), "ok": self.ok}
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """What one `tag` run did: pictures looked at, pictures with a tag, and how many by tag."""
+
+    pictures: int
+    tagged: int
+    tags: Mapping[str, int]
+    stored: bool
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        return asdict(self)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from xsearch.core.encoder import EncoderInfo
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.indexer import schema, sqlite
 from xsearch.indexer.disk import refused
+from xsearch.indexer.liveness import now, refresh_liveness
 from xsearch.indexer.reader import CATALOG, EncoderRow, check_fingerprint
 from xsearch.indexer.tables import (
     captions,
     encoders,
     files,
-    items,
     library,
     roots,
     runs,
@@ -28,6 +27,18 @@ from xsearch.indexer.tables import (
 from xsearch.indexer.vectors import sync_folder
 
 _CHUNK = 500
+_ENCODERS = sa.select(
+    encoders.c.id,
+    encoders.c.name,
+    encoders.c.source,
+    encoders.c.fingerprint,
+    encoders.c.dim,
+    encoders.c.runtime,
+    encoders.c.precision,
+    encoders.c.generation,
+    encoders.c.rows,
+    encoders.c.state,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,6 @@ class FileRow:
     error_code: str | None
     error: str | None
     gone: bool
-
-
-def now() -> datetime:
-    """The time now, as the catalog stores it: UTC, naive."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class Catalog:
@@ -117,45 +123,84 @@ class Catalog:
         """The library's encoder; the first one used becomes it.
 
         Raises:
-            EncoderMismatchError: the library holds vectors of another.
+            EncoderMismatchError: the library's is another.
         """
         current = self.encoder()
         if current is None:
-            with self.transaction() as connection:
-                values = {
-                    "name": info.name,
-                    "source": to_stored(info.source),
-                    "fingerprint": info.fingerprint,
-                    "dim": info.dim,
-                    "runtime": info.runtime,
-                    "precision": info.precision,
-                    "generation": 1,
-                    "rows": 0,
-                    "created_at": now(),
-                }
-                id_ = _inserted(connection, encoders.insert().values(values))
-                connection.execute(library.update().values(encoder_id=id_))
-            current = self.encoder()
-            assert current is not None
+            current = self.add_encoder(info)
+            self.activate(current, switch=True)
         check_fingerprint(current, info, self.path.parent)
         return current
 
-    def encoder(self) -> EncoderRow | None:
-        """The library's encoder as last committed."""
-        query = sa.select(
-            encoders.c.id,
-            encoders.c.name,
-            encoders.c.source,
-            encoders.c.fingerprint,
-            encoders.c.dim,
-            encoders.c.runtime,
-            encoders.c.precision,
-            encoders.c.generation,
-            encoders.c.rows,
-        ).join(library, library.c.encoder_id == encoders.c.id)
+    def encoder(self, fingerprint: str | None = None) -> EncoderRow | None:
+        """The encoder of a fingerprint, or the library's own, as last committed."""
+        query = _ENCODERS
+        if fingerprint is None:
+            query = query.join(library, library.c.encoder_id == encoders.c.id)
+        else:
+            query = query.where(encoders.c.fingerprint == fingerprint)
+        found = self._encoders(query)
+        return found[0] if found else None
+
+    def encoders(self, *states: str) -> list[EncoderRow]:
+        """The encoders in these states, in the order in which they came."""
+        return self._encoders(_ENCODERS.where(encoders.c.state.in_(states)))
+
+    def _encoders(self, query: sa.Select[Any]) -> list[EncoderRow]:
         with self.reading() as connection:
-            row = connection.execute(query).one_or_none()
-        return EncoderRow(*row) if row else None
+            rows = connection.execute(query.order_by(encoders.c.id)).all()
+        return [EncoderRow(row[0], row[1], from_stored(row[2]), *row[3:]) for row in rows]
+
+    def add_encoder(self, info: EncoderInfo) -> EncoderRow:
+        """Begin with an encoder, or go on with one whose vectors are incomplete or out of date.
+
+        It is not searched with until it is activated; an active one stays as it is.
+        """
+        values = {
+            "name": info.name,
+            "source": to_stored(info.source),
+            "runtime": info.runtime,
+            "precision": info.precision,
+        }
+        row = self.encoder(info.fingerprint)
+        with self.transaction() as connection:
+            if row is None:
+                new = {
+                    "fingerprint": info.fingerprint,
+                    "dim": info.dim,
+                    "generation": 1,
+                    "rows": 0,
+                    "created_at": now(),
+                    "state": "building",
+                }
+                connection.execute(encoders.insert().values(values | new))
+            elif row.state != "active":
+                changed = encoders.update().where(encoders.c.id == row.id)
+                connection.execute(changed.values(values | {"state": "building"}))
+        row = self.encoder(info.fingerprint)
+        assert row is not None
+        return row
+
+    def activate(self, row: EncoderRow, *, switch: bool, keep: bool = True) -> None:
+        """Search with an encoder from now on; `switch` makes it the library's own.
+
+        Without `keep`, the one that was the library's own until then is retired.
+        """
+        with self.transaction() as connection:
+            chosen = encoders.update().where(encoders.c.id == row.id)
+            connection.execute(chosen.values(state="active"))
+            if switch:
+                own = sa.select(library.c.encoder_id).scalar_subquery()
+                if not keep:
+                    old = encoders.update().where(encoders.c.id == own, encoders.c.id != row.id)
+                    connection.execute(old.values(state="retired"))
+                connection.execute(library.update().values(encoder_id=row.id))
+
+    def retire(self, row: EncoderRow) -> None:
+        """Stop searching with an encoder, which is not the library's own; compaction drops it."""
+        with self.transaction() as connection:
+            chosen = encoders.update().where(encoders.c.id == row.id)
+            connection.execute(chosen.values(state="retired"))
 
     # Runs
 
@@ -332,66 +377,6 @@ class Catalog:
         return gone, texts
 
 
-@dataclass(frozen=True, slots=True)
-class Liveness:
-    """How many text items a change brought back or took away."""
-
-    texts_revived: int
-    texts_deleted: int
-
-
-def refresh_liveness(connection: sa.Connection, touched: set[int]) -> Liveness:
-    """Mark items that no file holds any more as deleted, and those that one holds again as not.
-
-    A picture lives while one of its files does; its own texts live while it does; a line or a
-    row of a text file lives while that file does.
-    """
-    if not touched:
-        return Liveness(0, 0)
-    texts = set(touched)
-    for part in _parts(sorted(touched)):
-        texts |= set(
-            connection.scalars(sa.select(captions.c.item_id).where(captions.c.image_id.in_(part)))
-        )
-    picture = sa.exists().where(
-        files.c.item_id == items.c.id, files.c.missing_since.is_(None), files.c.state == "ok"
-    )
-    owner = items.alias("owner")
-    place = (
-        sa.select(sa.literal(1))
-        .select_from(
-            captions.outerjoin(files, files.c.id == captions.c.file_id).outerjoin(
-                owner, owner.c.id == captions.c.image_id
-            )
-        )
-        .where(
-            captions.c.item_id == items.c.id,
-            files.c.missing_since.is_(None),
-            sa.or_(
-                captions.c.source.in_(("line", "row")),
-                sa.and_(owner.c.id.is_not(None), owner.c.deleted_at.is_(None)),
-            ),
-        )
-    )
-    _set_deleted(connection, sorted(touched), "image", picture)
-    return _set_deleted(connection, sorted(texts), "text", sa.exists(place))
-
-
-def _set_deleted(
-    connection: sa.Connection, ids: list[int], kind: str, alive: sa.Exists
-) -> Liveness:
-    revived = deleted = 0
-    for part in _parts(ids):
-        chosen = items.update().where(items.c.id.in_(part), items.c.kind == kind)
-        revived += connection.execute(
-            chosen.where(items.c.deleted_at.is_not(None), alive).values(deleted_at=None)
-        ).rowcount
-        deleted += connection.execute(
-            chosen.where(items.c.deleted_at.is_(None), ~alive).values(deleted_at=now())
-        ).rowcount
-    return Liveness(revived, deleted)
-
-
 def _texts_of_files(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
     return set(connection.scalars(sa.select(captions.c.item_id).where(captions.c.file_id.in_(ids))))
 
@@ -400,11 +385,6 @@ def _inserted(connection: sa.Connection, statement: sa.Insert) -> int:
     key = connection.execute(statement).inserted_primary_key
     assert key is not None
     return int(key[0])
-
-
-def _parts(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), _CHUNK):
-        yield ids[start : start + _CHUNK]
 
 
 def create(folder: Path) -> None:

@@ -16,7 +16,8 @@ from xsearch.core.hashing import hash_text
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.core.reports import FailedFile
 from xsearch.core.values import ImageMetadata
-from xsearch.indexer.catalog import Catalog, now, refresh_liveness
+from xsearch.indexer.catalog import Catalog
+from xsearch.indexer.liveness import now, refresh_liveness
 from xsearch.indexer.outcomes import Candidate, FileFailed, FileState, ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.sources import source_of
@@ -45,6 +46,7 @@ class Counts:
     skipped: int = 0
     decoded: int = 0
     embedded: int = 0
+    imported: int = 0
     failures: list[FailedFile] = field(default_factory=list)
 
 
@@ -89,7 +91,8 @@ class Committer:
                     .where(encoders.c.id == self._encoder.id)
                     .values(rows=self._vectors.rows)
                 )
-        done.embedded = len(marks)
+        done.imported = sum(found.imported for found in pictures)
+        done.embedded = len(marks) - done.imported
         self.moved_rows |= batch.moved_rows
         _add(counts, done)
 

@@ -26,67 +26,65 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def update_indices(library: Path, catalog: Catalog, force: bool = False) -> list[Path]:
+def update_indices(
+    library: Path, catalog: Catalog, force: bool = False, also: EncoderRow | None = None
+) -> list[Path]:
     """Build what is worth building and delete what is stale; returns the files written.
+
+    Indices are for active encoders, and for `also`, which is about to be one.
 
     Raises:
         StorageError: the disk is full; searching goes on over the rows themselves.
     """
-    encoder = catalog.encoder()
-    if encoder is None:
-        return []
-    keep, written = set(), []
-    for kind in KINDS:
-        found = find_index(library, encoder.fingerprint, encoder.generation, kind, encoder.rows)
-        if not force and (found and not worth_rebuilding(found[1], encoder.rows)):
-            keep.add(found[0])
-            continue
-        rows = _rows_of(catalog, encoder, kind)
-        if len(rows) == 0:
-            continue
-        vectors = current_rows(
-            vector_path(library, encoder.fingerprint, encoder.generation),
-            encoder.rows,
-            encoder.dim,
-        )
-        try:
-            path = build_index(
-                library,
-                encoder.fingerprint,
-                encoder.generation,
-                kind,
-                vectors,
-                rows,
-                encoder.rows,
-            )
-        except OSError as error:
-            raise StorageError(
-                f"{library}: the index could not be written ({error.strerror or error}). "
-                "Everything indexed is safe and can be searched; free some space and run "
-                "`xsearch index` again."
-            ) from error
-        written.append(path)
-        keep.add(path)
+    keep: set[Path] = set()
+    written: list[Path] = []
+    wanted = catalog.encoders("active")
+    if also is not None and also.id not in {encoder.id for encoder in wanted}:
+        wanted.append(also)
+    for encoder in wanted:
+        for kind in KINDS:
+            found = find_index(library, encoder.fingerprint, encoder.generation, kind, encoder.rows)
+            if not force and (found and not worth_rebuilding(found[1], encoder.rows)):
+                keep.add(found[0])
+                continue
+            path = _build(library, catalog, encoder, kind)
+            if path is not None:
+                written.append(path)
+                keep.add(path)
     drop_stale(library, keep)
     return written
 
 
+def _build(library: Path, catalog: Catalog, encoder: EncoderRow, kind: Kind) -> Path | None:
+    rows = _rows_of(catalog, encoder, kind)
+    if len(rows) == 0:
+        return None
+    place = (library, encoder.fingerprint, encoder.generation)
+    vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
+    try:
+        return build_index(*place, kind, vectors, rows, encoder.rows)
+    except OSError as error:
+        raise StorageError(
+            f"{library}: the index could not be written ({error.strerror or error}). "
+            "Everything indexed is safe and can be searched; free some space and run "
+            "`xsearch index` again."
+        ) from error
+
+
 def index_problems(library: Path, catalog: Catalog) -> list[str]:
     """What is wrong with the index files: each compared with the vectors, code by code."""
-    encoder = catalog.encoder()
-    if encoder is None:
-        return []
-    place = (library, encoder.fingerprint, encoder.generation)
     problems = []
-    for kind in KINDS:
-        found = find_index(*place, kind, encoder.rows)
-        if found is None:
-            continue
-        index = open_index(*place, kind, encoder.rows)
-        vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
-        rows = _rows_of(catalog, encoder, kind)
-        if index is None or not index.holds(vectors, rows[rows < found[1]]):
-            problems.append(f"{found[0].name}: damaged or out of date; built again")
+    for encoder in catalog.encoders("active"):
+        place = (library, encoder.fingerprint, encoder.generation)
+        for kind in KINDS:
+            found = find_index(*place, kind, encoder.rows)
+            if found is None:
+                continue
+            index = open_index(*place, kind, encoder.rows)
+            vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
+            rows = _rows_of(catalog, encoder, kind)
+            if index is None or not index.holds(vectors, rows[rows < found[1]]):
+                problems.append(f"{found[0].name}: damaged or out of date; built again")
     return problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from pathlib import Path
 
 from xsearch.core.errors import Error, LibraryReadOnlyError, StorageError
@@ -23,6 +24,22 @@ def refused(library: Path, error: OSError) -> Error:
         f"{library}: the disk refused a write ({why}). Everything committed before is safe; "
         "free some space and run the command again."
     )
+
+
+class Reachable:
+    """Whether roots can be reached, asked once each: there, and not empty."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, bool] = {}
+
+    def __contains__(self, root: Path) -> bool:
+        if root not in self._known:
+            try:
+                with os.scandir(root) as entries:
+                    self._known[root] = next(entries, None) is not None
+            except OSError:
+                self._known[root] = False
+        return self._known[root]
 
 
 def delete_others(folder: Path, keep: set[Path]) -> list[Path]:

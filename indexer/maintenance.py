@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,13 @@ from xsearch.core.reports import (
     RemoveReport,
 )
 from xsearch.indexer import sqlite
-from xsearch.indexer.catalog import Catalog, refresh_liveness
+from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import index_problems, update_indices
 from xsearch.indexer.disk import delete_others
 from xsearch.indexer.index import drop_stale
+from xsearch.indexer.liveness import missing_items, refresh_liveness
 from xsearch.indexer.reader import EncoderRow
-from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
+from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots, tags
 from xsearch.indexer.vectors import (
     FOLDER,
     VectorWriter,
@@ -57,7 +59,7 @@ def remove(catalog: Catalog, path: Path | str) -> RemoveReport:
             where = files.c.root_id == root.id
         elif not root.name and target.is_relative_to(root.path):
             relative = target.relative_to(root.path)
-            where = _at_or_below(root.id, relative)
+            where = at_or_below(root.id, relative)
             if catalog.folders(root.id, relative.as_posix()):
                 # Anchored by its slash, and taken literally.
                 pattern = "/" + glob.escape(relative.as_posix())
@@ -83,7 +85,8 @@ def remove(catalog: Catalog, path: Path | str) -> RemoveReport:
     return RemoveReport(files=count, items=before - _live_items(catalog))
 
 
-def _at_or_below(root: int, relative: Path) -> sa.ColumnElement[bool]:
+def at_or_below(root: int, relative: Path) -> sa.ColumnElement[bool]:
+    """What chooses the files of a root that lie at, or below, a path relative to it."""
     path = to_stored(relative.as_posix())
     folder, _, name = path.rpartition("/")
     return sa.and_(
@@ -124,30 +127,44 @@ def compact(
 ) -> CompactReport:
     """Write the next generation of the vectors without deleted rows, and switch to it.
 
-    Readers go on with the old generation until they look again; its file is deleted at once
-    where the system lets it be, else by the next compaction.
+    Vectors of retired encoders go altogether. Readers go on with the old generation until they
+    look again; its file is deleted at once where the system lets it be, else by the next
+    compaction.
 
     Raises:
         StorageError: the disk is full; the library stays as it was.
     """
     before = _bytes(library)
-    encoder = catalog.encoder()
-    kept = dropped = 0
-    if encoder is not None:
-        kept, dropped = _next_generation(library, catalog, encoder, progress)
-    else:
-        with catalog.transaction() as connection:
-            _forget_deleted(connection)
+    kept = [
+        _next_generation(library, catalog, encoder, progress)
+        for encoder in catalog.encoders("active", "building")
+    ]
+    total = _count(catalog, embeddings)
+    with catalog.transaction() as connection:
+        _forget_retired(connection)
+        _forget_deleted(connection)
+        for generation in kept:
+            _switch(connection, generation)
+    left = _count(catalog, embeddings)
     # What frees space comes before what needs some.
     drop_old_vectors(library, catalog)
     update_indices(library, catalog)
     sqlite.shrink(catalog.path)
-    return CompactReport(kept, dropped, before, _bytes(library))
+    return CompactReport(left, total - left, before, _bytes(library))
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """A written generation of one encoder: the items of its rows, in order."""
+
+    encoder: EncoderRow
+    items: list[int]
 
 
 def _next_generation(
     library: Path, catalog: Catalog, encoder: EncoderRow, progress: ProgressCallback | None
-) -> tuple[int, int]:
+) -> _Generation:
+    """Write the vectors of live items to the next generation's file."""
     with catalog.reading() as connection:
         pairs = connection.execute(
             sa.select(embeddings.c.row, embeddings.c.item_id)
@@ -173,27 +190,34 @@ def _next_generation(
             f"{library}: no space to compact ({error.__cause__}); it needs room for a second copy "
             "of the vectors. The library is as it was; free some space and run it again."
         ) from error
-    with catalog.transaction() as connection:
-        everything = embeddings.c.encoder_id == encoder.id
-        total = connection.scalar(
-            sa.select(sa.func.count()).select_from(embeddings).where(everything)
-        )
-        _forget_deleted(connection)
-        # Rows are unique: out of the way first, then to their new places.
-        connection.execute(embeddings.update().where(everything).values(row=-1 - embeddings.c.row))
-        if pairs:
-            connection.execute(
-                embeddings.update()
-                .where(everything, embeddings.c.item_id == sa.bindparam("item"))
-                .values(row=sa.bindparam("new_row")),
-                [{"item": item, "new_row": new} for new, (_, item) in enumerate(pairs)],
-            )
+    return _Generation(encoder, [item for _, item in pairs])
+
+
+def _switch(connection: sa.Connection, written: _Generation) -> None:
+    """Make a written generation the current one."""
+    encoder = written.encoder
+    everything = embeddings.c.encoder_id == encoder.id
+    # Rows are unique: out of the way first, then to their new places.
+    connection.execute(embeddings.update().where(everything).values(row=-1 - embeddings.c.row))
+    if written.items:
         connection.execute(
-            encoders.update()
-            .where(encoders.c.id == encoder.id)
-            .values(generation=encoder.generation + 1, rows=len(pairs))
+            embeddings.update()
+            .where(everything, embeddings.c.item_id == sa.bindparam("item"))
+            .values(row=sa.bindparam("new_row")),
+            [{"item": item, "new_row": new} for new, item in enumerate(written.items)],
         )
-    return len(pairs), int(total or 0) - len(pairs)
+    connection.execute(
+        encoders.update()
+        .where(encoders.c.id == encoder.id)
+        .values(generation=encoder.generation + 1, rows=len(written.items))
+    )
+
+
+def _forget_retired(connection: sa.Connection) -> None:
+    """Drop what is left of retired encoders."""
+    retired = sa.select(encoders.c.id).where(encoders.c.state == "retired")
+    connection.execute(embeddings.delete().where(embeddings.c.encoder_id.in_(retired)))
+    connection.execute(encoders.delete().where(encoders.c.state == "retired"))
 
 
 def _forget_deleted(connection: sa.Connection) -> None:
@@ -210,6 +234,7 @@ def _forget_deleted(connection: sa.Connection) -> None:
     connection.execute(files.update().where(files.c.item_id.in_(dead)).values(item_id=None))
     connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(dead)))
     connection.execute(images.delete().where(images.c.item_id.in_(dead)))
+    connection.execute(tags.delete().where(tags.c.item_id.in_(dead)))
     connection.execute(items.delete().where(items.c.deleted_at.is_not(None)))
 
 
@@ -229,17 +254,18 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
     """Compare catalog, vectors and index; repair what is derived, name what is lost.
 
     Every vector is read and compared with its checksum. One that is gone or damaged is dropped
-    from the catalog together with what proves its file unchanged, so that the next `index`
-    reads and embeds that file again.
+    from the catalog, so that the next `index` embeds its item again.
     """
     repaired: list[str] = []
     with contextlib.closing(sqlite.connect_reader(catalog.path)) as connection:
         problems = [f"catalog: {what}" for what in sqlite.quick_check(connection)]
-    encoder = catalog.encoder()
     lost = 0
-    if encoder is not None:
-        lost = _check_vectors(library, catalog, encoder, repaired, progress)
+    known = catalog.encoders("active", "building")
+    for encoder in known:
+        lost += _check_vectors(library, catalog, encoder, repaired, progress)
+    for encoder in catalog.encoders("active"):
         problems += _without_vectors(catalog, encoder)
+    if known:
         stale = index_problems(library, catalog)
         if update_indices(library, catalog, force=bool(stale or lost)):
             repaired += stale or ["the index was rebuilt"]
@@ -281,7 +307,7 @@ def _check_vectors(
         if row >= 0
     ]
     if bad:
-        _embed_again(catalog, encoder, bad)
+        _forget_vectors(catalog, encoder, bad)
         repaired.append(
             f"{path.name}: {len(bad)} vectors are damaged or missing; run `xsearch index` to "
             "embed their items again"
@@ -326,8 +352,8 @@ def _damaged(
         yield from [(row, item) for row, item in connection.execute(beyond)]
 
 
-def _embed_again(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
-    """Forget some embeddings and make the files of their items look changed."""
+def _forget_vectors(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
+    """Forget some embeddings; the next run makes them again."""
     for start in range(0, len(ids), _CHUNK):
         part = ids[start : start + _CHUNK]
         with catalog.transaction() as connection:
@@ -336,46 +362,17 @@ def _embed_again(catalog: Catalog, encoder: EncoderRow, ids: list[int]) -> None:
                     embeddings.c.encoder_id == encoder.id, embeddings.c.item_id.in_(part)
                 )
             )
-            holders = sa.select(captions.c.file_id).where(captions.c.item_id.in_(part))
-            inside = sa.select(captions.c.image_id).where(
-                captions.c.item_id.in_(part), captions.c.file_id.is_(None)
-            )
-            connection.execute(
-                files.update()
-                .where(
-                    sa.or_(
-                        files.c.item_id.in_(part),
-                        files.c.id.in_(holders),
-                        files.c.item_id.in_(inside),
-                    )
-                )
-                .values(racy=True)
-            )
-            # A text inside a picture is found only by decoding the picture again.
-            pictures = [
-                id_ for id_ in connection.scalars(inside) if id_ is not None and id_ not in part
-            ]
-            connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(pictures)))
 
 
 def _without_vectors(catalog: Catalog, encoder: EncoderRow) -> list[str]:
-    """Live items without a vector: their files are made to look changed."""
-    query = (
-        sa.select(items.c.id)
-        .select_from(
-            items.outerjoin(
-                embeddings,
-                sa.and_(embeddings.c.item_id == items.c.id, embeddings.c.encoder_id == encoder.id),
-            )
-        )
-        .where(items.c.deleted_at.is_(None), embeddings.c.item_id.is_(None))
-    )
+    """Says how many live items have no vector."""
     with catalog.reading() as connection:
-        ids = list(connection.scalars(query))
-    if not ids:
+        count = connection.scalar(missing_items(encoder.id, sa.func.count()))
+    if not count:
         return []
-    _embed_again(catalog, encoder, ids)
-    return [f"{len(ids)} items have no vector and are not found: run `xsearch index`"]
+    return [
+        f"{count} items have no vector of {encoder.name} and are not found: run `xsearch index`"
+    ]
 
 
 def _path(library: Path, encoder: EncoderRow) -> Path:

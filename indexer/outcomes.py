@@ -65,7 +65,8 @@ class FileState:
 class ImageRead:
     """A picture that was read; without `pixels` where its content is in the library already.
 
-    `pixels` is uint8 (S, S, 3) and goes once `vector`, float32 (dim,), is there.
+    `pixels` is uint8 (S, S, 3) and goes once `vector`, float32 (dim,), is there; `imported` says
+    that the vector is one that another program made.
     """
 
     candidate: Candidate
@@ -74,6 +75,7 @@ class ImageRead:
     perceptual_hash: int | None = None
     pixels: NDArray[np.uint8] | None = None
     vector: NDArray[np.float32] | None = None
+    imported: bool = False
     seconds: float = 0.0
 
 

@@ -23,7 +23,7 @@ from xsearch.core.errors import (
     LibraryReadOnlyError,
     StorageError,
 )
-from xsearch.core.paths import from_stored
+from xsearch.core.paths import displayable, from_stored
 from xsearch.indexer import schema, sqlite
 
 if TYPE_CHECKING:
@@ -32,11 +32,20 @@ if TYPE_CHECKING:
 
 CATALOG = "catalog.db"
 _CHUNK = 500
+_ENCODERS = (
+    "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
+    " e.generation, e.rows, e.state FROM encoders e"
+)
+_MISSING = (
+    "FROM items i LEFT JOIN embeddings e ON e.item_id = i.id"
+    " AND e.encoder_id = (SELECT id FROM encoders WHERE fingerprint = ?)"
+    " WHERE i.deleted_at IS NULL AND e.item_id IS NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderRow:
-    """The encoder whose vectors a library holds, and where they end."""
+    """An encoder of which a library holds vectors, and where they end; `state` as in the tables."""
 
     id: int
     name: str
@@ -47,6 +56,7 @@ class EncoderRow:
     precision: str
     generation: int
     rows: int
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,16 @@ class FoundItem:
     image_files: tuple[FoundFile, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class MissingItem:
+    """A live item without a vector: a text, or a picture's content hash and files."""
+
+    id: int
+    content_hash: bytes
+    text: str | None
+    files: tuple[FoundFile, ...]
+
+
 class Snapshot:
     """The catalog as of one commit. Row numbers are those of the encoder's generation."""
 
@@ -87,13 +107,17 @@ class Snapshot:
         """A number that grows with every committed change."""
         return int(self.one("SELECT revision FROM library"))
 
-    def encoder(self) -> EncoderRow | None:
-        """The library's encoder; None before anything was indexed."""
-        rows = self.all(
-            "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
-            " e.generation, e.rows FROM encoders e JOIN library l ON l.encoder_id = e.id"
-        )
-        return EncoderRow(*rows[0]) if rows else None
+    def encoder(self, fingerprint: str | None = None) -> EncoderRow | None:
+        """The encoder of a fingerprint, or the library's own; None where there is none."""
+        if fingerprint is None:
+            rows = self.all(f"{_ENCODERS} JOIN library l ON l.encoder_id = e.id")
+        else:
+            rows = self.all(f"{_ENCODERS} WHERE e.fingerprint = ?", (fingerprint,))
+        return _encoder(rows[0]) if rows else None
+
+    def encoders(self) -> list[EncoderRow]:
+        """Every encoder that the library has or had vectors of, in the order they came."""
+        return [_encoder(row) for row in self.all(f"{_ENCODERS} ORDER BY e.id")]
 
     def rows_of(self, encoder: int, kind: Kind, first: int = 0) -> list[int]:
         """Vector rows of one kind of item, from row `first` on, ascending."""
@@ -117,6 +141,19 @@ class Snapshot:
             )
         ]
 
+    def rows_at(self, encoder: int, items: Sequence[int]) -> dict[int, int]:
+        """The vector rows of some items, by item; those that have none are left out."""
+        found: dict[int, int] = {}
+        for marks, part in _parts(items):
+            found.update(
+                self.all(
+                    "SELECT item_id, row FROM embeddings"
+                    f" WHERE encoder_id = ? AND item_id IN ({marks})",
+                    (encoder, *part),
+                )
+            )
+        return found
+
     def has_image(self, encoder: int, content_hash: bytes) -> bool:
         """Whether a picture of this content is in the catalog and embedded."""
         return bool(
@@ -126,6 +163,19 @@ class Snapshot:
                 (content_hash, encoder),
             )
         )
+
+    def count_missing(self, fingerprint: str) -> int:
+        """How many live items have no vector of an encoder."""
+        return int(self.one(f"SELECT count(*) {_MISSING}", (fingerprint,)))
+
+    def missing(self, fingerprint: str, after: int, limit: int) -> list[MissingItem]:
+        """Live items without a vector of an encoder, the first after an id, by id."""
+        rows = self.all(
+            f"SELECT i.id, i.content_hash, i.text {_MISSING} AND i.id > ? ORDER BY i.id LIMIT ?",
+            (fingerprint, after, limit),
+        )
+        files = self._image_files([id_ for id_, _, text in rows if text is None])
+        return [MissingItem(id_, digest, text, files.get(id_, ())) for id_, digest, text in rows]
 
     def items_at(self, encoder: int, rows: Sequence[int]) -> dict[int, FoundItem]:
         """The items at some vector rows, with their files."""
@@ -326,11 +376,55 @@ def check_fingerprint(row: EncoderRow, info: EncoderInfo, folder: Path) -> None:
         EncoderMismatchError: `info` is not the library's encoder.
     """
     if row.fingerprint != info.fingerprint:
+        raise EncoderMismatchError(_mismatch(row, info, folder))
+
+
+def usable_encoder(snapshot: Snapshot, info: EncoderInfo, folder: Path) -> EncoderRow | None:
+    """The row of an encoder that can be searched with; None before anything was indexed.
+
+    Raises:
+        EncoderMismatchError: the library has no vectors of it, or not all of them.
+    """
+    own = snapshot.encoder()
+    if own is None or own.fingerprint == info.fingerprint:
+        return own
+    row = snapshot.encoder(info.fingerprint)
+    if row is None:
+        raise EncoderMismatchError(_mismatch(own, info, folder))
+    if row.state != "active":
+        why = "are not complete" if row.state == "building" else "are out of date"
         raise EncoderMismatchError(
-            f"{folder}: its vectors were made by the encoder {row.name} ({row.fingerprint}), "
-            f"not by {info.name} ({info.fingerprint}), and the two cannot be compared. Use that "
-            "encoder, or index into a new library with --library."
+            f"{folder}: its vectors of {row.name} ({row.fingerprint}) {why}. Complete them with: "
+            f"xsearch reindex --encoder {_word(row.source)}"
         )
+    return row
+
+
+def _mismatch(row: EncoderRow, info: EncoderInfo, folder: Path) -> str:
+    if row.source == info.source:
+        return (
+            f"{folder}: its vectors were made by another version of {row.name} "
+            f"({row.fingerprint}) than the one that is there now ({info.fingerprint}), and the two "
+            "cannot be compared. Embed it again with: xsearch reindex"
+        )
+    return (
+        f"{folder}: its vectors were made by the encoder {row.name} ({row.fingerprint}), not by "
+        f"{info.name} ({info.fingerprint}), and the two cannot be compared. Change to that encoder "
+        f"with: xsearch reindex --encoder {_word(info.source)} (--keep keeps both), or index into "
+        "a new library with --library."
+    )
+
+
+def _word(source: str) -> str:
+    """What loads an encoder, as one word of a command line."""
+    import shlex
+
+    return shlex.quote(displayable(source))
+
+
+def _encoder(row: tuple[Any, ...]) -> EncoderRow:
+    id_, name, source, *rest = row
+    return EncoderRow(id_, name, from_stored(source), *rest)
 
 
 def found_file(root: str, folder: str, name: str) -> FoundFile:

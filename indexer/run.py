@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.commit import Committer, Counts
 from xsearch.indexer.derive import update_indices
 from xsearch.indexer.diff import Difference, compare
+from xsearch.indexer.fill import fill
 from xsearch.indexer.links import link_captions
 from xsearch.indexer.outcomes import ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow, Reader
@@ -29,7 +31,10 @@ from xsearch.indexer.vectors import VectorWriter, vector_path
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Vectors = Callable[[ImageRead], NDArray[np.float32] | None]
+
 _MAX_OUTCOMES = 4_096
+_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class IndexOptions:
         exclude_dirs: folders to leave out, names or glob patterns; remembered for the root.
         include_hidden: index hidden files and folders too; remembered for the root.
         workers: threads that read and decode; default: the number of cores.
-        batch_size: pictures given to the encoder at once.
+        batch_size: pictures given to the encoder at once; default: what suits it.
         prune: mark files that are gone; never where a whole root is missing or empty.
         max_pixels: pictures with more are refused.
         draft: decode JPEG at a reduced scale where that still covers the encoder's input.
@@ -50,11 +55,20 @@ class IndexOptions:
     exclude_dirs: tuple[str, ...] | None = None
     include_hidden: bool | None = None
     workers: int | None = None
-    batch_size: int = 16
+    batch_size: int | None = None
     prune: bool = True
     max_pixels: int = DEFAULT_MAX_PIXELS
     draft: bool = True
     commit_seconds: float = 3.0
+
+    @property
+    def threads(self) -> int:
+        """How many threads read and decode."""
+        return self.workers or os.cpu_count() or 1
+
+    def batch_for(self, encoder: DualEncoder) -> int:
+        """How many pictures to give to an encoder at once."""
+        return self.batch_size or max(_BATCH, getattr(encoder, "image_batch", 0))
 
 
 def index(
@@ -64,10 +78,15 @@ def index(
     options: IndexOptions,
     progress: ProgressCallback | None,
     version: str,
+    others: Sequence[DualEncoder] = (),
+    vectors: Vectors | None = None,
 ) -> IndexReport:
     """Index paths (None: all roots again) into the library in `folder`; the caller holds the lock.
 
-    What was committed stays whatever ends the run: an error, Ctrl-C, a crash.
+    `others` are further encoders of the library, which get the vectors that they lack. `vectors`
+    gives the vector, float32 (dim,) of unit length, that another program made of a picture with
+    this encoder, or None: then it is embedded. What was committed stays whatever ends the run: an
+    error, Ctrl-C, a crash.
 
     Raises:
         SourceError: a path cannot be indexed (nothing was changed).
@@ -81,11 +100,11 @@ def index(
             scopes = roots_.all_scopes(catalog, change)
         else:
             scopes = roots_.plan(catalog, paths, change)
-        run = _Run(folder, catalog, row, encoder, options, progress or _silent)
-        id_ = catalog.start_run("index", version)
+        run = _Run(folder, catalog, row, encoder, options, progress or _silent, vectors)
+        id_ = catalog.start_run("import" if vectors else "index", version)
         state = "failed"
         try:
-            run.go(scopes)
+            run.go(scopes, others)
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -115,6 +134,7 @@ class _Run:
         encoder: DualEncoder,
         options: IndexOptions,
         progress: ProgressCallback,
+        vectors: Vectors | None,
     ) -> None:
         self._folder = folder
         self._catalog = catalog
@@ -122,10 +142,12 @@ class _Run:
         self._encoder = encoder
         self._options = options
         self._progress = progress
+        self._vectors = vectors
         self._counts = Counts()
         self._warnings: list[str] = []
         self._started = time.perf_counter()
-        self._workers = options.workers or os.cpu_count() or 1
+        self._workers = options.threads
+        self._batch_size = options.batch_for(encoder)
         self._clock = _Clock()
         self._outcomes: list[Outcome] = []
         self._batch: list[ImageRead] = []
@@ -133,7 +155,7 @@ class _Run:
         self._committer: Committer | None = None
         self._known: Callable[[bytes], bool] = lambda _: False
 
-    def go(self, scopes: list[roots_.Scope]) -> None:
+    def go(self, scopes: list[roots_.Scope], others: Sequence[DualEncoder]) -> None:
         listed = _Tally(lambda count: self._progress(Progress("scan", count)))
         difference = compare(self._catalog, scopes, self._folder, listed.add)
         self._counts = difference.counts
@@ -150,8 +172,20 @@ class _Run:
             self._counts.texts_removed += texts
         link_captions(self._catalog)
         self._catalog.mark_scanned({scope.root.id for scope in scopes})
+        for encoder in (self._encoder, *others):
+            self._fill(encoder)
         self._progress(Progress("index", 0))
         update_indices(self._folder, self._catalog)
+
+    def _fill(self, encoder: DualEncoder) -> None:
+        """Embed what has no vector: for another encoder what is new, for any what was damaged."""
+        filled = fill(self._folder, encoder, self._options, nullcontext, self._progress)
+        self._counts.embedded += filled.images + filled.texts
+        if filled.failed:
+            self._warnings.append(
+                f"{len(filled.failed):,} items have no vector of {encoder.name}, and their "
+                "pictures cannot be read now"
+            )
 
     def _read(self, difference: Difference) -> None:
         path = vector_path(self._folder, self._row.fingerprint, self._row.generation)
@@ -174,7 +208,7 @@ class _Run:
 
         self._known = known
         files = FileReader(self._encoder, known, self._options.max_pixels, self._options.draft)
-        window = self._workers * 2 + self._options.batch_size
+        window = self._workers * 2 + self._batch_size
         total, done = len(difference.spool), 0
         last_commit = time.monotonic()
         for outcome in read_in_order(iter(difference.spool), files, self._workers, window):
@@ -194,7 +228,7 @@ class _Run:
         self._outcomes.append(outcome)
 
     def _queue(self, read: ImageRead) -> None:
-        """Put a picture into the encoder's batch, unless its content is embedded already."""
+        """Put a picture into the encoder's batch, unless its content has a vector already."""
         self._clock.decode(read)
         if read.pixels is None:
             return
@@ -203,8 +237,12 @@ class _Run:
             read.pixels = None
             return
         self._pending.add(read.state.digest)
+        read.vector = self._vectors(read) if self._vectors else None
+        if read.vector is not None:
+            read.imported, read.pixels = True, None
+            return
         self._batch.append(read)
-        if len(self._batch) >= self._options.batch_size:
+        if len(self._batch) >= self._batch_size:
             self._embed_batch()
 
     def _embed_batch(self) -> None:
@@ -251,6 +289,7 @@ class _Run:
             skipped=counts.skipped,
             decoded=counts.decoded,
             embedded=counts.embedded,
+            imported=counts.imported,
             seconds=time.perf_counter() - self._started,
             rates=self._clock.rates(self._workers),
             failures=tuple(counts.failures),

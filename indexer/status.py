@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
+from typing import Literal
 
-from xsearch.core.reports import FailedFile, LibraryStatus, RootStatus
+from xsearch.core.paths import displayable
+from xsearch.core.reports import EncoderStatus, FailedFile, LibraryStatus, RootStatus
 from xsearch.indexer.index import find_index
-from xsearch.indexer.reader import Snapshot, found_file, last_run
+from xsearch.indexer.reader import EncoderRow, Snapshot, found_file, last_run
 from xsearch.indexer.schema import HEAD
 
 
-def status(folder: Path, snapshot: Snapshot) -> LibraryStatus:
-    """Counts, roots, encoder, index and sizes on disk."""
+def status(folder: Path, snapshot: Snapshot, engine: str) -> LibraryStatus:
+    """Counts, roots, encoders, index and sizes on disk; `engine` says what runs encoders."""
     encoder = snapshot.encoder()
     index = None
     deleted = vectors = 0
@@ -24,7 +26,7 @@ def status(folder: Path, snapshot: Snapshot) -> LibraryStatus:
         vectors = int(
             snapshot.one("SELECT count(*) FROM embeddings WHERE encoder_id = ?", (encoder.id,))
         )
-    engine, warnings = _faiss()
+    faiss, warnings = _faiss()
     roots = _roots(snapshot)
     warnings += tuple(f"{root.path} cannot be reached now" for root in roots if not root.reachable)
     return LibraryStatus(
@@ -54,7 +56,9 @@ def status(folder: Path, snapshot: Snapshot) -> LibraryStatus:
         index_rows=index or 0,
         bytes_on_disk=_sizes(folder),
         schema_version=HEAD,
-        faiss=engine,
+        faiss=faiss,
+        engine=engine,
+        encoders=_encoders(snapshot),
         last_run=last_run(snapshot),
         warnings=warnings,
     )
@@ -68,6 +72,35 @@ def failures(snapshot: Snapshot) -> list[FailedFile]:
         " ORDER BY r.path, f.folder, f.name"
     )
     return [FailedFile(found_file(*place).path, reason or "unknown") for *place, reason in rows]
+
+
+def _encoders(snapshot: Snapshot) -> tuple[EncoderStatus, ...]:
+    own = snapshot.encoder()
+    counts = dict(snapshot.all("SELECT encoder_id, count(*) FROM embeddings GROUP BY encoder_id"))
+    return tuple(
+        EncoderStatus(
+            name=row.name,
+            source=displayable(row.source),
+            fingerprint=row.fingerprint,
+            dim=row.dim,
+            runtime=row.runtime,
+            precision=row.precision,
+            state=_state(row, own),
+            vectors=counts.get(row.id, 0),
+            missing=snapshot.count_missing(row.fingerprint),
+        )
+        for row in snapshot.encoders()
+    )
+
+
+def _state(
+    row: EncoderRow, own: EncoderRow | None
+) -> Literal["own", "kept", "building", "retired"]:
+    if own is not None and row.id == own.id:
+        return "own"
+    if row.state == "active":
+        return "kept"
+    return "building" if row.state == "building" else "retired"
 
 
 def _items(snapshot: Snapshot) -> dict[str, int]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from xsearch.core.encoder import Logistic
 from xsearch.core.errors import LibraryError
 from xsearch.core.values import Hit, Kind
+from xsearch.indexer.disk import Reachable
 from xsearch.indexer.index import VectorIndex, exact_search, merge, open_index
 from xsearch.indexer.reader import EncoderRow, FoundFile, FoundItem, Reader, Snapshot
 from xsearch.indexer.vectors import open_rows, vector_path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _RETRIES = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +61,55 @@ class Searcher:
         self._reader = reader
         self._lock = threading.Lock()
         self._revision = -1
-        self._spaces: dict[Kind, _Space] = {}
+        self._spaces: dict[tuple[int, Kind], _Space] = {}
 
     def search(
-        self, vector: NDArray[np.float32], k: int, target: Kind, logistic: Logistic
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        target: Kind,
+        logistic: Logistic,
+        fingerprint: str,
     ) -> list[Hit]:
         """The k items of a kind nearest to a unit vector (dim,), best first.
 
-        A picture that was deleted from a folder that is there is left out, even before the
-        next `index`; one whose whole root cannot be reached is shown as missing.
+        The vector is of the encoder with this fingerprint. A picture that was deleted from a
+        folder that is there is left out, even before the next `index`; one whose whole root
+        cannot be reached is shown as missing.
 
         Raises:
             LibraryError: vectors are missing; `xsearch check` says more.
         """
+        return self._on_snapshot(
+            lambda snapshot: self._search(snapshot, vector, k, target, logistic, fingerprint)
+        )
+
+    def similarities(
+        self, vector: NDArray[np.float32], ids: Sequence[int], fingerprint: str
+    ) -> dict[int, float]:
+        """The cosines of a unit vector (dim,) to some items; those without a vector are left out.
+
+        Raises:
+            LibraryError: vectors are missing; `xsearch check` says more.
+        """
+
+        def find(snapshot: Snapshot) -> dict[int, float]:
+            encoder = snapshot.encoder(fingerprint)
+            if encoder is None:
+                return {}
+            rows = snapshot.rows_at(encoder.id, ids)
+            place = vector_path(self._reader.folder, encoder.fingerprint, encoder.generation)
+            vectors = open_rows(place, encoder.rows, encoder.dim)
+            found = vectors[list(rows.values())].astype(np.float32) @ vector
+            return dict(zip(rows, map(float, found), strict=True))
+
+        return self._on_snapshot(find)
+
+    def _on_snapshot(self, find: Callable[[Snapshot], T]) -> T:
         for attempt in range(_RETRIES):
             try:
                 with self._reader.snapshot() as snapshot:
-                    return self._search(snapshot, vector, k, target, logistic)
+                    return find(snapshot)
             except FileNotFoundError as error:
                 # A compaction switched generations between the snapshot and opening its file.
                 if attempt == _RETRIES - 1:
@@ -91,12 +126,13 @@ class Searcher:
         k: int,
         target: Kind,
         logistic: Logistic,
+        fingerprint: str,
     ) -> list[Hit]:
-        encoder = snapshot.encoder()
+        encoder = snapshot.encoder(fingerprint)
         if encoder is None:
             return []
         space = self._space(snapshot, encoder, target)
-        reachable = _Roots()
+        reachable = Reachable()
         hits: list[Hit] = []
         seen: set[int] = set()
         wanted = k
@@ -119,16 +155,16 @@ class Searcher:
             wanted *= 2
 
     def _space(self, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
-        revision = snapshot.revision()
+        revision, key = snapshot.revision(), (encoder.id, target)
         with self._lock:
-            if revision == self._revision and target in self._spaces:
-                return self._spaces[target]
+            if revision == self._revision and key in self._spaces:
+                return self._spaces[key]
         space = _open_space(self._reader.folder, snapshot, encoder, target)
         with self._lock:
             if revision > self._revision:
                 self._revision, self._spaces = revision, {}
             if revision == self._revision:
-                self._spaces[target] = space
+                self._spaces[key] = space
         return space
 
 
@@ -144,24 +180,8 @@ def _open_space(folder: Path, snapshot: Snapshot, encoder: EncoderRow, target: K
     return _Space(vectors, index, tail, deleted)
 
 
-class _Roots:
-    """Whether roots can be reached, asked once each: there, and not empty."""
-
-    def __init__(self) -> None:
-        self._known: dict[Path, bool] = {}
-
-    def __contains__(self, root: Path) -> bool:
-        if root not in self._known:
-            try:
-                with os.scandir(root) as entries:
-                    self._known[root] = next(entries, None) is not None
-            except OSError:
-                self._known[root] = False
-        return self._known[root]
-
-
 def _hit(
-    item: FoundItem, similarity: float, rank: int, logistic: Logistic, roots: _Roots
+    item: FoundItem, similarity: float, rank: int, logistic: Logistic, roots: Reachable
 ) -> Hit | None:
     path, others, missing = _choose(item.image_files, roots)
     if path is None:
@@ -182,7 +202,7 @@ def _hit(
 
 
 def _choose(
-    places: Sequence[FoundFile], roots: _Roots
+    places: Sequence[FoundFile], roots: Reachable
 ) -> tuple[Path | None, tuple[Path, ...], bool]:
     """The first existing file, the others, and whether none can be reached now."""
     places = list(dict.fromkeys(places))

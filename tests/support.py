@@ -18,24 +18,27 @@ LONG_AGO_NS = 1_500_000_000 * 1_000_000_000
 
 
 class ColourEncoder:
-    """A real encoder of colours: a picture's vector is its mean colours on a 4 x 4 grid.
+    """A real encoder of colours: a picture's vector is its mean colours on a square grid.
 
     Texts have vectors that follow from their bytes alone, equal in every process.
     """
 
     image_size = 32
 
-    def __init__(self, fingerprint: str = "c010") -> None:
-        self.name = "colour"
+    def __init__(self, fingerprint: str = "c010", name: str = "colour", grid: int = 4) -> None:
+        self.name = name
         self.fingerprint = fingerprint
-        self.dim = 48
-        self.info = EncoderInfo("colour", "colour", fingerprint, 48, "numpy", "fp32")
+        self.dim = 3 * grid * grid
+        self.info = EncoderInfo(name, name, fingerprint, self.dim, "numpy", "fp32")
+        self._grid = grid
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((32, 32)))
 
     def embed_images(self, batch: np.ndarray) -> np.ndarray:
-        cells = batch.astype(np.float32).reshape(len(batch), 4, 8, 4, 8, 3).mean((2, 4))
+        grid, side = self._grid, self.image_size // self._grid
+        cells = batch.astype(np.float32).reshape(len(batch), grid, side, grid, side, 3)
+        cells = cells.mean((2, 4))
         return _unit(cells.reshape(len(batch), -1) - 100.3)
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:

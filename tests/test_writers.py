@@ -240,7 +240,8 @@ def test_a_search_that_meets_a_generation_switch_looks_again(
 
     reader = Slow(library.path)
     searcher = Searcher(reader)
-    hits = searcher.search(query, 3, "image", ColourEncoder().calibration("image", "image"))
+    logistic = ColourEncoder().calibration("image", "image")
+    hits = searcher.search(query, 3, "image", logistic, "c010")
     assert compacted.is_set()
     assert hits[0].path == paths[3]
     assert len(hits) == 3
