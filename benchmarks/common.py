@@ -42,8 +42,10 @@ def shared_data() -> Path:
     return folder
 
 
-def write_crops(folder: Path, count: int, side: int = 256) -> None:
-    """Write distinct JPEG files: random crops of sample photographs (extra `demo`)."""
+def write_crops(folder: Path, count: int, size: tuple[int, int] = (256, 256)) -> None:
+    """Write distinct JPEG files: random square crops of sample photographs (extra `demo`), scaled
+    to (width, height) pixels.
+    """
     from skimage import data
 
     sources = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -52,10 +54,10 @@ def write_crops(folder: Path, count: int, side: int = 256) -> None:
     for number in range(count):
         pixels = sources[number % len(sources)]
         height, width = pixels.shape[:2]
-        size = int(random.integers(min(height, width) // 3, min(height, width)))
-        top, left = (int(random.integers(0, limit - size)) for limit in (height, width))
-        crop = Image.fromarray(pixels[top : top + size, left : left + size])
-        crop.resize((side, side)).save(folder / f"{number:05}.jpg", quality=88)
+        side = int(random.integers(min(height, width) // 3, min(height, width)))
+        top, left = (int(random.integers(0, limit - side)) for limit in (height, width))
+        crop = Image.fromarray(pixels[top : top + side, left : left + side])
+        crop.resize(size).save(folder / f"{number:05}.jpg", quality=88)
 
 
 def seconds_of(task: Callable[[], object]) -> float:

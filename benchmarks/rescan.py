@@ -23,7 +23,7 @@ _DISTINCT = 20
 def make_tree(root: Path, files: int) -> None:
     """Copies of a few pictures: scanning does not care, and embedding is soon done."""
     crops = root.parent / "crops"
-    write_crops(crops, _DISTINCT, side=64)
+    write_crops(crops, _DISTINCT, (64, 64))
     pictures = sorted(crops.iterdir())
     for number in range(files):
         folder = root / f"{number // 100:03}"
