@@ -35,6 +35,19 @@ class Logistic:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelScale:
+    """How cosines of pictures and labels become probabilities, see `retrieval/zero_shot.py`.
+
+    `scale` is how much a cosine counts: for encoders trained with a softmax or sigmoid of scaled
+    cosines, that scale. `margin` is how much more than the background, in units of log-odds, a
+    label has to fit; by default about as much as was fitted for the built-in encoder.
+    """
+
+    scale: float
+    margin: float = 1.1
+
+
+@dataclass(frozen=True, slots=True)
 class EncoderInfo:
     """What a library records of an encoder; `source` (a name or a folder) loads it again."""
 
@@ -96,3 +109,12 @@ class RegionEncoder(Protocol):
 
     def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
         """Token features float32 (n, T, C) and their mask, bool (n, T)."""
+
+
+@runtime_checkable
+class LabelEncoder(Protocol):
+    """Optional: an encoder that knows how sharp the probabilities of labels are."""
+
+    @property
+    def labels(self) -> LabelScale | None:
+        """As fitted, or as the encoder was trained; None where neither is known."""

@@ -90,3 +90,76 @@ class Hit:
         if self.missing:
             row["missing"] = True
         return row
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProbability:
+    """A label, and the probability, 0 to 1, that it fits."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """What labels say of one picture, most probable first.
+
+    `none` is the probability that no label fits; None where each label stands by itself. A
+    picture that could not be read has no labels, but a `reason`. `id` is that of the library's
+    item, for pictures of a library.
+    """
+
+    path: Path | None
+    labels: tuple[LabelProbability, ...]
+    none: float | None = None
+    reason: str | None = None
+    id: int | None = None
+
+    @property
+    def best(self) -> str | None:
+        """The most probable label; None where it is likelier that none fits."""
+        if not self.labels:
+            return None
+        fits = self.labels[0].probability if self.none is None else 1 - self.none
+        return self.labels[0].name if fits >= 0.5 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `path`, `id`, then `best`, `none` and `labels`, or the `reason`."""
+        row: dict[str, Any] = {}
+        if self.path is not None:
+            row["path"] = displayable(self.path)
+        if self.id is not None:
+            row["id"] = self.id
+        if self.reason is not None:
+            return {**row, "reason": self.reason}
+        row["best"] = self.best
+        if self.none is not None:
+            row["none"] = round(self.none, 4)
+        row["labels"] = {label.name: round(label.probability, 4) for label in self.labels}
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class TagCount:
+    """A tag, how many pictures have it, and how many of these by hand."""
+
+    name: str
+    pictures: int
+    by_hand: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A picture with a tag; `score` is its probability, None where it was given by hand.
+
+    `path` is the first of the picture's files that the library knows.
+    """
+
+    id: int
+    path: Path | None
+    score: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `id`, `path`, `score`."""
+        path = None if self.path is None else displayable(self.path)
+        return {"id": self.id, "path": path, "score": self.score}

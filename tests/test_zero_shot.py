@@ -22,9 +22,10 @@ from support import ColourEncoder
 
 from xsearch.core.errors import UsageError
 from xsearch.retrieval.encoders import load_encoder
+from xsearch.retrieval.zero_shot import class_vectors
 from xsearch.training.evaluation.captions import bleu
 from xsearch.training.evaluation.metrics import kept
-from xsearch.training.evaluation.zero_shot import Classification, class_vectors, classify
+from xsearch.training.evaluation.zero_shot import Classification, classify
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xsearch.core.errors import EncoderError
+from xsearch.retrieval.encoders.clip.network import PixelScaling
 from xsearch.retrieval.encoders.languages import EnglishDetector
 from xsearch.retrieval.encoders.onnx import OnnxEncoder
 from xsearch.retrieval.encoders.runtime import OnnxCpu
+from xsearch.retrieval.zero_shot import Labels
 from xsearch.training.calibrate import Calibration, calibrations, retaken
 from xsearch.training.compress import Precision, compress
+from xsearch.training.labels import WORDS, fit_labels
 from xsearch.training.towers.builtin import PIXELS
-from xsearch.training.towers.parts import PixelScaling
 from xsearch.training.tracing import image_graph
 
 from .corpus import Captioned, decode
@@ -76,7 +78,7 @@ def embed_pictures(images: Images, pictures: Iterable[NDArray[np.uint8]]) -> Arr
 def assemble(
     parts: Parts, samples: Mapping[str, Sequence[str]], val: Captioned, out: Path
 ) -> tuple[Agreement, dict[str, Calibration]]:
-    """Write the encoder's files to `out`, check them, and fit the scores on `val`.
+    """Write the encoder's files to `out`, check them, and fit scores and labels on `val`.
 
     `samples` are training captions, under `english` and `general`: what the rounding of the
     compressed text towers is measured on. Raises EncoderError when a check fails.
@@ -93,9 +95,13 @@ def assemble(
     pairs = ("text-image", "image-text", "image-image", "text-text")
     _describe(out, {**description, "calibration": dict.fromkeys(pairs, plain)})
     agreement = verify(out, parts, val, list(samples["general"]))
-    fitted = _calibrate(OnnxEncoder(out), val)
+    encoder = OnnxEncoder(out)
+    images = embed_files(encoder, val)
+    fitted = _calibrate(encoder, images, val)
     scores = {pair: asdict(found.logistic) for pair, found in fitted.items()}
-    _describe(out, {**description, "calibration": scores, "parity": asdict(agreement)})
+    labels = fit_labels(Labels.of(encoder, WORDS), images, val.captions)
+    fits = {"labels": asdict(labels)} if labels else {}
+    _describe(out, {**description, "calibration": scores, **fits, "parity": asdict(agreement)})
     return agreement, fitted
 
 
@@ -191,9 +197,8 @@ def _lowest(one: Array, other: Array) -> float:
     return float((one * other).sum(axis=1).min())
 
 
-def _calibrate(encoder: OnnxEncoder, val: Captioned) -> dict[str, Calibration]:
+def _calibrate(encoder: OnnxEncoder, images: Array, val: Captioned) -> dict[str, Calibration]:
     """One logistic for each pair of kinds, on the validation split's English captions."""
-    images = embed_files(encoder, val)
     again = [decode(path, lambda image: encoder.preprocess(retaken(image))) for path in val.files]
     texts = encoder.embed_texts(val.texts).vectors
     return calibrations(images, encoder.embed_images(np.stack(again)), texts, val.owners)

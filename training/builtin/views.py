@@ -16,9 +16,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xsearch.data.augment import ImageAugmentation
+from xsearch.retrieval.encoders.clip.network import PixelScaling
 from xsearch.retrieval.encoders.runtime import OnnxCpu, Session
 from xsearch.training.towers.builtin import PIXELS, Backbone
-from xsearch.training.towers.parts import PixelScaling
 from xsearch.training.tracing import trace
 
 from .alignment import ImageFeatures

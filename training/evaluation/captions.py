@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from xsearch.core.errors import UsageError
-from xsearch.training.extras import require
+from xsearch.core.extras import require
 
 ORDERS = (1, 2, 3, 4)
 _TOKENIZERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}

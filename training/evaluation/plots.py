@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xsearch.training.extras import require
+from xsearch.core.extras import require
 
 from .results import DIRECTIONS, Evaluation, LanguageEvaluation
 

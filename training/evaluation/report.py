@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from xsearch.core.errors import StorageError
-from xsearch.training.extras import require
+from xsearch.core.extras import require
 
 from .page import page
 from .plots import distributions, recall_curves

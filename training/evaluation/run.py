@@ -10,16 +10,18 @@ import numpy as np
 
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import UsageError
+from xsearch.core.extras import require
 from xsearch.core.reports import ProgressCallback
 from xsearch.data.records import Dataset, Record
-from xsearch.training.extras import require
+from xsearch.retrieval.phrases import TEMPLATES
+from xsearch.retrieval.zero_shot import class_vectors
 
 from .captions import Bleu, bleu
 from .embed import Pictures, embed_pictures, embed_texts
 from .examples import pick_examples
 from .metrics import CUTS, Array, Float64, Int64, figures, nearest, retrieval, similarities
 from .results import Evaluation, LanguageEvaluation
-from .zero_shot import TEMPLATES, Classification, class_vectors, classify
+from .zero_shot import Classification, classify
 
 _RANDOM_PAIRS = 10_000
 

@@ -1,8 +1,7 @@
 """Classification without training: a picture gets the class whose name fits it best.
 
-Each class name is put into several sentences, whose vectors are averaged and scaled to unit
-length again (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
-Supervision", 3.1.4). As in retrieval, vectors are rounded to float16 and ties count against.
+Where classes lie is `xsearch.retrieval.zero_shot`'s matter. As in retrieval, vectors are rounded
+to float16 and ties count against.
 """
 
 from __future__ import annotations
@@ -14,22 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import UsageError
+from xsearch.retrieval.phrases import TEMPLATES
 
 from .bootstrap import Estimate, estimates
 from .metrics import Array, Float64, Int64, similarities_to_all
 
-TEMPLATES = (
-    "{}",
-    "a photo of {}.",
-    "a photo of a {}.",
-    "a picture of a {}.",
-    "a close-up of a {}.",
-    "a photo of the {} in a scene.",
-    "there is a {} in the picture.",
-)
-"""Plain sentences about photographs of things, actions, places and weather alike."""
 CUTS = (1, 5)
 
 Truth = NDArray[np.bool_]
@@ -68,27 +57,6 @@ class Classification:
             "figures": {name: estimate.to_dict() for name, estimate in self.figures.items()},
             "classes": [asdict(found) for found in self.classes],
         }
-
-
-def class_vectors(
-    encoder: DualEncoder, names: Sequence[str], templates: Sequence[str] = TEMPLATES
-) -> Array:
-    """Unit vectors (c, dim) of classes: the mean over the templates, `{}` being the name.
-
-    Raises UsageError where there is no template, or one has no place for the name.
-    """
-    for template in templates:
-        if "{}" not in template:
-            raise UsageError(f"the template {template!r} has no {{}}, the place for a class name")
-    if not templates:
-        raise UsageError("no templates: one such as 'a photo of a {}.' is needed")
-    total: Float64 = np.zeros((len(names), encoder.dim))
-    for template in templates:
-        # Not str.format: a class name or template may have other braces.
-        total += encoder.embed_texts([template.replace("{}", name) for name in names]).vectors
-    length = np.linalg.norm(total, axis=1, keepdims=True)
-    mean: Array = (total / np.maximum(length, 1e-12)).astype(np.float32)
-    return mean
 
 
 def classify(
