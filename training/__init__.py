@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from xsearch.data.readers import read_dataset
     from xsearch.data.records import Dataset
     from xsearch.retrieval.encoders import load_encoder
+    from xsearch.retrieval.phrases import TEMPLATES
+    from xsearch.retrieval.zero_shot import class_vectors
     from xsearch.training.config import TrainConfig, read_config
     from xsearch.training.evaluation.captions import Bleu, bleu
     from xsearch.training.evaluation.metrics import Recalls, recall, retrieval
@@ -26,34 +28,33 @@ if TYPE_CHECKING:
     from xsearch.training.evaluation.results import Evaluation, LanguageEvaluation
     from xsearch.training.evaluation.run import evaluate
     from xsearch.training.evaluation.tables import headline, notes, tables
-    from xsearch.training.evaluation.zero_shot import (
-        TEMPLATES,
-        Classification,
-        class_vectors,
-        classify,
-    )
+    from xsearch.training.evaluation.zero_shot import Classification, classify
+    from xsearch.training.pull import PulledModel, export_model, pull_model
     from xsearch.training.report import TrainReport
     from xsearch.training.trainer import Interrupted, train
 
 _LAZY = {
-    "TEMPLATES": "xsearch.training.evaluation.zero_shot",
+    "TEMPLATES": "xsearch.retrieval.phrases",
     "Bleu": "xsearch.training.evaluation.captions",
     "Classification": "xsearch.training.evaluation.zero_shot",
     "Dataset": "xsearch.data.records",
     "Evaluation": "xsearch.training.evaluation.results",
     "Interrupted": "xsearch.training.trainer",
     "LanguageEvaluation": "xsearch.training.evaluation.results",
+    "PulledModel": "xsearch.training.pull",
     "Recalls": "xsearch.training.evaluation.metrics",
     "TrainConfig": "xsearch.training.config",
     "TrainReport": "xsearch.training.report",
     "bleu": "xsearch.training.evaluation.captions",
-    "class_vectors": "xsearch.training.evaluation.zero_shot",
+    "class_vectors": "xsearch.retrieval.zero_shot",
     "classify": "xsearch.training.evaluation.zero_shot",
     "evaluate": "xsearch.training.evaluation.run",
+    "export_model": "xsearch.training.pull",
     "headline": "xsearch.training.evaluation.tables",
     "load_encoder": "xsearch.retrieval.encoders",
     "notes": "xsearch.training.evaluation.tables",
     "prepare_report": "xsearch.training.evaluation.report",
+    "pull_model": "xsearch.training.pull",
     "read_config": "xsearch.training.config",
     "read_dataset": "xsearch.data.readers",
     "recall": "xsearch.training.evaluation.metrics",
@@ -71,6 +72,7 @@ __all__ = [
     "Evaluation",
     "Interrupted",
     "LanguageEvaluation",
+    "PulledModel",
     "Recalls",
     "TrainConfig",
     "TrainReport",
@@ -78,10 +80,12 @@ __all__ = [
     "class_vectors",
     "classify",
     "evaluate",
+    "export_model",
     "headline",
     "load_encoder",
     "notes",
     "prepare_report",
+    "pull_model",
     "read_config",
     "read_dataset",
     "recall",

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from xsearch.core.errors import UsageError
-
-from .extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from xsearch.core.errors import StorageError, TrainingError
-
-from .extras import require
+from xsearch.core.extras import require
 
 FOLDER = "checkpoints"
 LAST = "last.pt"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xsearch.core.errors import ImageError
+from xsearch.core.extras import require
 from xsearch.core.paths import displayable
 
 from .card import Card
-from .extras import require
 from .folder import CONFIG
 from .log import CURVES, FILE
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from xsearch.core.extras import require
 from xsearch.retrieval.fusion import Concatenation
-
-from .extras import require
 
 require("torch", "train", "training")
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+from xsearch.retrieval.encoders.clip.network import unit  # noqa: E402
+
 from .losses.batch import check  # noqa: E402
 from .losses.infonce import InfoNCE  # noqa: E402
-from .model import unit  # noqa: E402
 
 
 class TrainableFusion(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

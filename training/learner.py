@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xsearch.core.errors import TrainingError
+from xsearch.core.extras import require
 
 from .average import MovingAverage
 from .distributed import Processes, average_buffers, mean_of, same_everywhere
-from .extras import require
 from .gradcache import cached_backward
 from .losses import average_gradients
 from .model import TextBatch, TrainableEncoder

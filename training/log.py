@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from xsearch.core.errors import MissingExtraError, StorageError
+from xsearch.core.extras import require
 
 from .checkpoint import replacing, write_text
-from .extras import require
 
 FILE = "log.jsonl"
 CURVES = "curves.png"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xsearch.core.errors import ImageError
+from xsearch.core.extras import require
 
 from .evaluation.metrics import CUTS, recall
-from .extras import require
 from .model import TrainableEncoder
 
 if TYPE_CHECKING:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xsearch.core.extras import require
 from xsearch.retrieval.encoders.pictures import Preparation
-
-from .extras import require
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,7 +22,6 @@ require("torch", "train", "training")
 
 import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from torch.nn import functional  # noqa: E402
 
 Layers = Mapping[str, list[list[nn.Parameter]]]
 """`image`, `text` and `head`: parameter groups, from input to output."""
@@ -123,7 +122,7 @@ class TrainableEncoder(nn.Module, ABC):
 
         bare = Tokenizer.from_str(self.tokenizer.to_str())
         bare.no_truncation()
-        path.write_text(bare.to_str(), encoding="utf-8")
+        path.write_text(quickly_read(bare.to_str()), encoding="utf-8")
 
     @abstractmethod
     def layers(self) -> Layers:
@@ -138,13 +137,13 @@ class TrainableEncoder(nn.Module, ABC):
         """
 
 
-def cutting(tokenizer: Tokenizer, context_length: int) -> Tokenizer:
-    """The tokenizer, changed to cut texts to so many tokens and never to pad them."""
-    tokenizer.enable_truncation(context_length)
-    tokenizer.no_padding()
-    return tokenizer
+def quickly_read(tokenizer: str) -> str:
+    """The JSON of a tokenizer in the form that the library reads fastest: it says the same.
 
-
-def unit(vectors: Tensor) -> Tensor:
-    """Scale vectors along the last axis to unit length, in fp32."""
-    return functional.normalize(vectors.float(), dim=-1)
+    Pairs to merge that are written as one text each are read in half the time of lists.
+    """
+    content = json.loads(tokenizer)
+    merges = content["model"].get("merges")
+    if merges and not any(" " in part for pair in merges for part in pair):
+        content["model"]["merges"] = [" ".join(pair) for pair in merges]
+    return json.dumps(content, ensure_ascii=False)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .extras import require
+from xsearch.core.extras import require
+
 from .losses import CONTRASTIVE, build_loss
 from .model import TextBatch, TrainableEncoder
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xsearch.core.errors import UsageError
-
-from .extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xsearch.core.extras import require
+
 from .concepts import mine_concepts
-from .extras import require
 from .teacher import Teacher
 
 if TYPE_CHECKING:

@@ -88,15 +88,16 @@ class _Attention(nn.Module):
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    made.weight = nn.Parameter(weight.detach().clone())
+    made.weight = nn.Parameter(weight.detach())
     if bias is not None:
-        made.bias = nn.Parameter(bias.detach().clone())
+        made.bias = nn.Parameter(bias.detach())
     return made
 
 
 def _traceable(half: nn.Module) -> nn.Module:
-    """A copy in which each attention can be traced."""
-    copied = deepcopy(half).eval()
+    """A copy in which each attention can be traced; its weights are those of the original."""
+    shared = {id(tensor): tensor for tensor in (*half.parameters(), *half.buffers())}
+    copied = deepcopy(half, shared).eval()
     for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.MultiheadAttention):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xsearch.core.errors import SourceError, StorageError, TrainingError
+from xsearch.core.extras import require
 from xsearch.core.images import quiet_pillow
 from xsearch.core.paths import absolute, displayable
 from xsearch.core.reports import Progress, ProgressCallback
@@ -23,7 +24,6 @@ from . import checkpoint, finish, material
 from .batches import Batch, Loader, Plan, Shape
 from .config import TrainConfig
 from .distributed import Processes, any_of, barrier, joined, processes
-from .extras import require
 from .folder import open_folder, write_config
 from .log import CURVES, Log, draw_curves
 from .measure import Validation

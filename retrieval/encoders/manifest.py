@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from xsearch.core.encoder import EncoderInfo, Logistic
+from xsearch.core.encoder import EncoderInfo, LabelScale, Logistic
 from xsearch.core.errors import EncoderError
 
 from .pictures import INTERPOLATIONS, RESIZES, Preparation
@@ -56,6 +56,7 @@ class Manifest:
     image: ImageTower
     text: TextTowers
     calibration: Mapping[str, Logistic]
+    labels: LabelScale | None = None
 
 
 def read_manifest(folder: Path, source: str) -> Manifest:
@@ -102,7 +103,16 @@ def _manifest(top: _Section, folder: Path, source: str) -> Manifest:
             for pair in PAIRS
             for part in [calibration.section(pair)]
         },
+        labels=_labels(top),
     )
+
+
+def _labels(top: _Section) -> LabelScale | None:
+    """How sharp the probabilities of labels are: as fitted, else with the scale of training."""
+    if top.has("labels"):
+        part = top.section("labels")
+        return LabelScale(part.above_zero("scale"), part.get("margin", float))
+    return LabelScale(top.above_zero("scale")) if top.has("scale") else None
 
 
 def _texts(text: _Section, folder: Path) -> TextTowers:
@@ -127,13 +137,15 @@ def _text(text: _Section, folder: Path, *, english: bool = False) -> TextTower:
 
 def _preparation(image: _Section) -> Preparation:
     resize = image.known("resize", str, RESIZES)
-    # A crop without its share would be a guess; squashing always keeps the whole picture.
+    # A crop without its share would be a guess; the others always keep the whole picture.
     crop_pct = image.share("crop_pct") if resize == "crop" else 1.0
+    fill = image.grey("fill") if resize == "longest" else 0
     return Preparation(
         size=image.positive("size"),
         resize=resize,
         interpolation=image.known("interpolation", str, INTERPOLATIONS),
         crop_pct=crop_pct,
+        fill=fill,
     )
 
 
@@ -186,6 +198,20 @@ class _Section:
         value = self.get(key, float)
         if not 0 < value <= 1:
             raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be 0 to 1")
+        return value
+
+    def above_zero(self, key: str) -> float:
+        """A number above zero."""
+        value = self.get(key, float)
+        if not value > 0:
+            raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be above 0")
+        return value
+
+    def grey(self, key: str) -> int:
+        """A level of brightness, 0 to 255."""
+        value = self.get(key, int)
+        if not 0 <= value <= 255:
+            raise EncoderError(f"{self._path}: {self._name(key)} is {value}; it must be 0 to 255")
         return value
 
     def file(self, key: str, folder: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xsearch.core.encoder import EncoderInfo, Logistic, TextEmbeddings
+from xsearch.core.encoder import EncoderInfo, LabelScale, Logistic, TextEmbeddings
 from xsearch.core.errors import UsageError
 
 from .languages import EnglishDetector
@@ -31,8 +31,9 @@ class OnnxEncoder:
     loads the image tower. May be used from several threads. Raises EncoderError when files are
     missing, damaged or not understood.
 
-    `threads` is for onnxruntime on the CPU, `runtime` runs it elsewhere; `source` is what loads
-    this encoder again, if that is not its folder.
+    `threads` is for onnxruntime on the CPU; `runtime` runs pictures elsewhere, `batch` at once.
+    Texts stay on the CPU: most are single queries, and starting a GPU takes longer than one.
+    `source` is what loads this encoder again, if that is not its folder.
     """
 
     def __init__(
@@ -41,13 +42,15 @@ class OnnxEncoder:
         *,
         threads: int | None = None,
         runtime: Runtime | None = None,
+        batch: int | None = None,
         source: str | None = None,
     ) -> None:
         manifest = read_manifest(folder, source or str(folder.absolute()))
-        runtime = runtime or OnnxCpu(threads)
+        cpu = OnnxCpu(threads)
         self._manifest = manifest
-        self._image = Lazy(lambda: runtime.open(manifest.image.path, widen=True))
-        self._texts = [OnnxTextTower(tower, runtime) for tower in manifest.text.towers]
+        self._batch = batch or manifest.image.batch
+        self._image = Lazy(lambda: (runtime or cpu).open(manifest.image.path, widen=True))
+        self._texts = [OnnxTextTower(tower, cpu) for tower in manifest.text.towers]
         self._english = Lazy(lambda: _detector(manifest))
 
     @property
@@ -78,7 +81,12 @@ class OnnxEncoder:
     @property
     def image_batch(self) -> int:
         """Pictures that are best embedded at once; larger batches are split."""
-        return self._manifest.image.batch
+        return self._batch
+
+    @property
+    def labels(self) -> LabelScale | None:
+        """How sharp the probabilities of labels are; None where that was not fitted."""
+        return self._manifest.labels
 
     def calibration(self, query: str, target: str) -> Logistic:
         """The logistic from cosine to score for a pair of kinds (`image`, `text`)."""
@@ -107,10 +115,9 @@ class OnnxEncoder:
                 f"pictures must be uint8 (n, {side}, {side}, 3), as `preprocess` makes them; "
                 f"these are {batch.dtype} {batch.shape}"
             )
-        step = self._manifest.image.batch
         parts = [
-            self._image.get().run([output], {"image": batch[start : start + step]})[0]
-            for start in range(0, len(batch), step)
+            self._image.get().run([output], {"image": batch[start : start + self._batch]})[0]
+            for start in range(0, len(batch), self._batch)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, *empty), np.float32)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from xsearch.core.encoder import UInt8
 
-RESIZES = ("squash", "crop")
+RESIZES = ("squash", "crop", "longest")
 INTERPOLATIONS = ("bicubic", "bilinear")
 
 
@@ -22,13 +22,15 @@ class Preparation:
     """How a picture becomes the (size, size) pixels that a tower reads.
 
     `squash` scales both sides to size / crop_pct, the aspect ratio given up; `crop` scales the
-    shorter side to it. The central square of `size` pixels is what the tower reads.
+    shorter side to it. The central square of `size` pixels is what the tower reads. `longest`
+    scales the longer side to `size` and fills the square up with the grey level `fill`, 0 to 255.
     """
 
     size: int
     resize: str = "squash"
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
+    fill: int = 0
 
     @property
     def side(self) -> int:
@@ -38,25 +40,34 @@ class Preparation:
     def apply(self, image: Image.Image) -> UInt8:
         """The pixels of an upright picture: uint8 (size, size, 3), RGB, antialiased.
 
-        Rounds as torchvision's `Resize` and `CenterCrop` do, so that towers trained with timm or
-        open_clip see what they were trained on.
+        Rounds as torchvision's `Resize` and `CenterCrop` do, and open_clip's `ResizeKeepRatio`,
+        so that towers trained with timm or open_clip see what they were trained on.
         """
         from PIL.Image import Resampling
 
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         width, height = self._scaled(*rgb.size)
         scaled = rgb.resize((width, height), Resampling[self.interpolation.upper()])
-        left, top = (round((length - self.size) / 2) for length in (width, height))
         pixels = np.asarray(scaled)
+        if self.resize == "longest":
+            square = np.full((self.size, self.size, 3), self.fill, np.uint8)
+            left, top = (self.size - width) // 2, (self.size - height) // 2
+            square[top : top + height, left : left + width] = pixels
+            return square
+        left, top = (round((length - self.size) / 2) for length in (width, height))
         return pixels[top : top + self.size, left : left + self.size]
 
     def _scaled(self, width: int, height: int) -> tuple[int, int]:
         if self.resize == "squash":
             return self.side, self.side
+        if self.resize == "longest":
+            ratio = max(width, height) / self.size
+            return max(1, round(width / ratio)), max(1, round(height / ratio))
         if width <= height:
             return self.side, int(self.side * height / width)
         return int(self.side * width / height), self.side
 
     def __str__(self) -> str:
         cut = "" if self.crop_pct == 1 else f" of {self.side}"
-        return f"{self.resize} to {self.size}{cut} {self.interpolation} antialiased"
+        filled = f" on grey {self.fill}" if self.resize == "longest" else ""
+        return f"{self.resize} to {self.size}{cut}{filled} {self.interpolation} antialiased"

@@ -12,6 +12,7 @@ from xsearch.core.errors import EncoderError
 
 from .lazy import Lazy
 from .manifest import TextTower, advice
+from .quick import QuickTokenizer, quick_files
 from .runtime import Runtime
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ class OnnxTextTower:
         # Most processes embed one short query and end: what counts is the start. A batch is as
         # fast either way, and a single later query takes 8 ms instead of 3.
         self.session = Lazy(lambda: runtime.open(tower.path, widen=False))
-        self._tokenizer = Lazy(lambda: _load(tower.tokenizer, tower.context_length))
+        self._tokenizer = Lazy(lambda: _open(tower.tokenizer, tower.context_length))
 
     def embed(self, texts: Sequence[str], dim: int) -> tuple[Float32, NDArray[np.bool_]]:
         """Vectors float32 (n, dim), unit length, and which texts were cut, bool (n,)."""
-        ids, cut = self._tokenise(texts)
+        ids, cut = tokenise(self._tokenizer.get(), texts, self._context_length)
         vectors = np.empty((len(ids), dim), np.float32)
         for rows in batches([len(row) for row in ids]):
             vectors[rows] = self._run("embedding", [ids[row] for row in rows])[0]
@@ -47,7 +48,7 @@ class OnnxTextTower:
 
     def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
         """Token features float32 (n, T, C), zero where the mask, bool (n, T), is not set."""
-        ids, _ = self._tokenise(texts)
+        ids, _ = tokenise(self._tokenizer.get(), texts, self._context_length)
         longest = max(map(len, ids), default=0)
         mask = np.zeros((len(ids), longest), np.bool_)
         features = np.zeros((len(ids), longest, 0), np.float32)
@@ -61,22 +62,25 @@ class OnnxTextTower:
 
     def _run(self, output: str, ids: Sequence[Sequence[int]]) -> tuple[Float32, NDArray[np.bool_]]:
         """Run the graph on one batch of token ids, padded to its longest; also the mask."""
-        lengths = np.array([len(row) for row in ids])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        padded = np.zeros(mask.shape, np.int64)
-        padded[mask] = np.concatenate(ids)
+        padded, mask = pad(ids)
         inputs = {"input_ids": padded, "attention_mask": mask.astype(np.int64)}
         return self.session.get().run([output], inputs)[0], mask
 
-    def _tokenise(self, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.bool_]]:
-        """Token ids of each text, cut to the context length, and which were cut."""
-        limit = self._context_length * CHARACTERS_PER_TOKEN
-        encoded = self._tokenizer.get().encode_batch([_readable(text[:limit]) for text in texts])
-        cut = [
-            bool(found.overflowing) or len(text) > limit
-            for found, text in zip(encoded, texts, strict=True)
-        ]
-        return [found.ids for found in encoded], np.array(cut, np.bool_)
+
+def _open(path: Path, context_length: int) -> Tokenizer | QuickTokenizer:
+    """The tokenizer, or where it has tables beside it one that reads what it needs of them."""
+    if not all(table.is_file() for table in quick_files(path)):
+        return _load(path, context_length)
+    try:
+        return QuickTokenizer(
+            path,
+            lambda: _load(path, context_length),
+            lambda tokenizer: cutting(tokenizer, context_length),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise EncoderError(
+            f"the tables beside {path} are damaged ({error}); {advice(path.parent)}"
+        ) from error
 
 
 def _load(path: Path, context_length: int) -> Tokenizer:
@@ -90,9 +94,36 @@ def _load(path: Path, context_length: int) -> Tokenizer:
         raise EncoderError(
             f"{path} cannot be loaded, it is probably damaged ({error}); {advice(path.parent)}"
         ) from error
+    return cutting(tokenizer, context_length)
+
+
+def cutting(tokenizer: Tokenizer, context_length: int) -> Tokenizer:
+    """The tokenizer, changed to cut texts to so many tokens and never to pad them."""
     tokenizer.enable_truncation(context_length)
     tokenizer.no_padding()
     return tokenizer
+
+
+def tokenise(
+    tokenizer: Tokenizer | QuickTokenizer, texts: Sequence[str], context_length: int
+) -> tuple[list[list[int]], NDArray[np.bool_]]:
+    """Token ids of each text by a `cutting` tokenizer, and which texts were cut."""
+    limit = context_length * CHARACTERS_PER_TOKEN
+    encoded = tokenizer.encode_batch([_readable(text[:limit]) for text in texts])
+    cut = [
+        bool(found.overflowing) or len(text) > limit
+        for found, text in zip(encoded, texts, strict=True)
+    ]
+    return [found.ids for found in encoded], np.array(cut, np.bool_)
+
+
+def pad(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Token ids padded with 0 to the longest, int64 (n, t), and the mask of what is a token."""
+    lengths = np.array([len(row) for row in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.zeros(mask.shape, np.int64)
+    padded[mask] = np.concatenate(ids)
+    return padded, mask
 
 
 def batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:

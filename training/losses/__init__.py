@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xsearch.core.errors import UsageError
-
-from ..extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xsearch.core.errors import UsageError
-
-from ..extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

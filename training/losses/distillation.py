@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xsearch.core.errors import UsageError
+from xsearch.core.extras import require
 
-from ..extras import require
 from .batch import check, gather, processes, similarities
 
 require("torch", "train", "training")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..extras import require
+from xsearch.core.extras import require
+
 from .batch import pairs, similarities
 from .temperature import Temperature
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from xsearch.core.errors import UsageError
-
-from ..extras import require
+from xsearch.core.extras import require
 
 require("torch", "train", "training")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from xsearch.core.errors import UsageError
+from xsearch.core.extras import require
 
-from ..extras import require
 from .batch import Pairs, pairs, similarities
 
 require("torch", "train", "training")

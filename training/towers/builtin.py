@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xsearch.core.extras import require
+from xsearch.retrieval.encoders.clip.network import Pixels
 from xsearch.retrieval.encoders.pictures import Preparation
-from xsearch.training.extras import require
-from xsearch.training.model import cutting
+from xsearch.retrieval.encoders.texts import cutting
 
 from .bert import Bert, BertConfig
 from .image import LITE, LITE_MEAN, LITE_STD
-from .parts import ImageTower, Pixels, TextTower
+from .parts import ImageTower, TextTower
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

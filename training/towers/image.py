@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from xsearch.core.errors import EncoderError, UsageError
+from xsearch.core.extras import require
+from xsearch.retrieval.encoders.clip.network import Pixels
 from xsearch.retrieval.encoders.pictures import INTERPOLATIONS, Preparation
-from xsearch.training.extras import require
+from xsearch.retrieval.encoders.runtime import first_line
 
-from .parts import Groups, ImageTower, Pixels, by_depth, first_line
+from .parts import Groups, ImageTower, by_depth
 from .spec import EncoderSpec
 
 LITE = {

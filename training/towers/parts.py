@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from xsearch.core.errors import UsageError
-from xsearch.retrieval.encoders.pictures import Preparation
-from xsearch.training.model import Layers, TextBatch, TrainableEncoder, unit
+from xsearch.retrieval.encoders.clip.network import Pixels, PixelScaling, unit
+from xsearch.training.model import Layers, TextBatch, TrainableEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,28 +20,6 @@ Groups = list[list[nn.Parameter]]
 
 _BLOCK = re.compile(r"^(?:.*?\.)??(_?\w*?(?:layers?|blocks|stages)\d*\.\d+)\.")
 _LAST = re.compile(r"proj\b|projection|pool|ln_post|ln_final|final|head")
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What an image tower reads: how a picture is made square, and how its pixels are scaled.
-
-    `mean` and `std` are of red, green and blue, in units of uint8 (0 to 255).
-    """
-
-    preparation: Preparation
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def config(self) -> dict[str, Any]:
-        """The same, JSON-ready."""
-        return asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Pixels:
-        """Undo `config`."""
-        preparation = Preparation(**config["preparation"])
-        return cls(preparation, tuple(config["mean"]), tuple(config["std"]))
 
 
 class ImageTower(nn.Module, ABC):
@@ -83,21 +59,6 @@ class TextTower(nn.Module, ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """What builds it again, without weights and tokenizer."""
-
-
-class PixelScaling(nn.Module):
-    """uint8 pixels (n, S, S, 3) to scaled planes (n, 3, S, S)."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        super().__init__()
-        for name, values in (("mean", pixels.mean), ("std", pixels.std)):
-            planes = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
-            self.register_buffer(name, planes, persistent=False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Subtract the mean, divide by the deviation."""
-        mean, std = cast(Tensor, self.mean), cast(Tensor, self.std)
-        return (pixels.permute(0, 3, 1, 2).float() - mean) / std
 
 
 class TwoTowers(TrainableEncoder):
@@ -177,8 +138,3 @@ def by_depth(named: Iterable[tuple[str, nn.Parameter]]) -> Groups:
         else:
             (rest if blocks or _LAST.search(name) else stem).append(parameter)
     return [group for group in (stem, *blocks.values(), rest) if group]
-
-
-def first_line(error: Exception) -> str:
-    """The first line of another library's message."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

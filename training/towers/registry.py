@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
 from xsearch.core.errors import EncoderError, StorageError, UsageError
+from xsearch.retrieval.encoders.runtime import first_line
 from xsearch.training.model import TrainableEncoder
 
 from . import CONFIG, TOKENIZER, WEIGHTS, image, text
 from .clip import SCHEMES, OpenClip
-from .parts import TwoTowers, first_line
+from .parts import TwoTowers
 from .shipped import NAMES, load_shipped
 from .spec import EncoderSpec
 

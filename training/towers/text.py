@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from xsearch.core.errors import EncoderError, MissingExtraError, UsageError
-from xsearch.training.extras import require
-from xsearch.training.model import cutting
+from xsearch.core.extras import require
+from xsearch.retrieval.encoders.runtime import first_line
+from xsearch.retrieval.encoders.texts import cutting
 
 from .builtin import BuiltinText
-from .parts import TextTower, first_line
+from .parts import TextTower
 from .spec import EncoderSpec
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import string
+import unicodedata
 from typing import Any, cast
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -11,8 +13,12 @@ from tokenizers.processors import TemplateProcessing
 from xsearch.core.errors import EncoderError
 
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-_QUOTES = (("[\u2018\u2019\u201a\u201b]", "'"), ("[\u201c\u201d\u201e\u201f]", '"'))
-_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&amp;", "&"))
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"))
+_LIGATURES = (*range(0xFB00, 0xFB05), 0xFB06, 0x132, 0x133, 0x149, *range(0x1C4, 0x1CD))
+_WIDTHS = (0x3000, *range(0xFF01, 0xFFF0))
+"""Letters of half and full width, as Chinese and Japanese keyboards make them."""
+_QUOTES = (("[\u02bc\u2018-\u201b]", "'"), ("[\u201c-\u201f]", '"'))
+_CONTROLS = r"[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 
 
 def convert(found: Any) -> tuple[Tokenizer, int]:
@@ -23,12 +29,13 @@ def convert(found: Any) -> tuple[Tokenizer, int]:
     kind = type(found).__name__
     if kind == "SimpleTokenizer":
         return _byte_pairs(found), 0
-    if getattr(found, "tokenizer_mode", "") or getattr(found, "strip_sep_token", False):
-        raise EncoderError(
-            f"{kind} in its mode {found.tokenizer_mode or 'without [SEP]'!r} is not "
-            "supported; take another model"
-        )
+    mode = getattr(found, "tokenizer_mode", "")
+    if mode or found.tokenizer.padding_side != "right":
+        what = f"in its mode {mode!r}" if mode else "that pads on the left"
+        raise EncoderError(f"a {kind} {what} is not supported; take another model")
     made = Tokenizer.from_str(found.tokenizer.backend_tokenizer.to_str())
+    if getattr(found, "strip_sep_token", False):
+        made = _renumbered(made, str(found.tokenizer.sep_token))
     clean = "canonicalize" if kind == "SigLipTokenizer" else _clean(found)
     own = [made.normalizer] if made.normalizer else []
     made.normalizer = normalizers.Sequence([*_cleaning(clean), *own])
@@ -41,18 +48,35 @@ def _clean(found: Any) -> str:
 
 
 def _cleaning(kind: str) -> list[Any]:
-    """What open_clip does to a text first, as far as rules can: of ftfy's repairs only quotes.
+    """What open_clip does to a text first, as far as rules can.
 
-    ftfy also undoes wrong decodings ("Ã©" for "é"); such texts give other ids here.
+    Of the repairs of ftfy: ligatures, letters of half and full width, curly quotes, control
+    characters. ftfy also undoes wrong decodings ("Ã©" for "é"), and open_clip all of HTML's named
+    characters: such texts give other ids here.
     """
-    steps: list[Any] = [normalizers.NFC()]
-    steps += [normalizers.Replace(Regex(pattern), plain) for pattern, plain in _QUOTES]
-    steps += [normalizers.Replace(entity, plain) for entity, plain in _ENTITIES]
+    plain = {code: unicodedata.normalize("NFKC", chr(code)) for code in (*_LIGATURES, *_WIDTHS)}
+    # Repeated: what a program has escaped twice is unescaped twice.
+    steps: list[Any] = [normalizers.Replace(Regex("&(?:amp;)+"), "&")]
+    steps += [normalizers.Replace(entity, mark) for entity, mark in _ENTITIES]
+    steps += [normalizers.Replace(chr(c), text) for c, text in plain.items() if text != chr(c)]
+    steps += [normalizers.Replace(Regex(pattern), mark) for pattern, mark in _QUOTES]
+    steps += [normalizers.Replace(Regex(_CONTROLS), ""), normalizers.NFC()]
     if kind == "canonicalize":
         marks = "".join("\\" + mark for mark in string.punctuation if mark != "_")
         steps += [normalizers.Replace("_", " "), normalizers.Replace(Regex(f"[{marks}]"), "")]
     steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     return steps if kind == "whitespace" else [*steps, normalizers.Lowercase()]
+
+
+def _renumbered(made: Tokenizer, mark: str) -> Tokenizer:
+    """A tokenizer whose closing mark has the id 0, as CLIPA's texts end (Li et al. 2023)."""
+    content = json.loads(made.to_str())
+    special = content["post_processor"]
+    if special["type"] in ("BertProcessing", "RobertaProcessing"):
+        special["sep"] = [mark, 0]
+    else:
+        special["special_tokens"][mark]["ids"] = [0]
+    return Tokenizer.from_str(json.dumps(content))
 
 
 def _byte_pairs(found: Any) -> Tokenizer:
