@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xsearch.choice import EncoderChoice
 from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
 from xsearch.core.values import KINDS, CaptionedImage, Hit, Kind
+from xsearch.tagging import DEFAULT_WAIT, Tagging
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,21 +23,25 @@ if TYPE_CHECKING:
     from xsearch.core.reports import (
         CheckReport,
         CompactReport,
+        ExportReport,
         FailedFile,
         IndexReport,
         LibraryStatus,
+        Progress,
         ProgressCallback,
+        ReindexReport,
         RemoveReport,
     )
-    from xsearch.indexer.reader import Reader
+    from xsearch.indexer.export import Format as ExportFormat
+    from xsearch.indexer.imports import ImportKind
+    from xsearch.indexer.reader import EncoderRow, Reader, Snapshot
     from xsearch.retrieval.search import Searcher
 
     PathLike = str | os.PathLike[str]
+    Wanted = str | os.PathLike[str] | DualEncoder
 
-DEFAULT_WAIT = 10.0
 
-
-class Library:
+class Library(Tagging):
     """One searchable collection; made by `xsearch.open`. Usable from threads; close it, or use
     it in a `with` block.
 
@@ -43,10 +49,14 @@ class Library:
     and `check` wait for another up to `wait` seconds, then raise `LibraryLockedError`.
     """
 
-    def __init__(self, path: Path, encoder: str | os.PathLike[str] | DualEncoder | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        encoder: Wanted | Sequence[Wanted] | None,
+        device: str | None = None,
+    ) -> None:
         self.path = path
-        self._given = encoder
-        self._loaded: DualEncoder | None = None
+        self._choice = EncoderChoice(path, encoder, device)
         self._reader: Reader | None = None
         self._searcher: Searcher | None = None
         self._lock = threading.RLock()
@@ -71,44 +81,28 @@ class Library:
             raise UsageError(f"target must be one of {', '.join(KINDS)}, not {target!r}")
         if k < 0:
             raise UsageError(f"k must be 0 or more, not {k}")
-        from xsearch.retrieval.query import embed
+        from xsearch.retrieval.ensemble import search
 
         wanted = Image(query) if isinstance(query, Path) else query
-        encoder = self.encoder
-        vector, kind = embed(wanted, encoder)
-        logistic = encoder.calibration(kind, target)
-        return self._search().search(vector, k, target, logistic) if k else []
+        return search(self.encoders, self._search(), wanted, k, target)
 
     @property
     def encoder(self) -> DualEncoder:
-        """The encoder of this library; loaded on first use.
+        """The encoder of this library, the first where several were asked for; see `encoders`."""
+        return self.encoders[0]
+
+    @property
+    def encoders(self) -> list[DualEncoder]:
+        """The encoders that searches use: those asked for, or the library's own.
+
+        Loaded on first use; the library's own again when it was changed by `reindex`.
 
         Raises:
-            EncoderError: it cannot be loaded.
-            EncoderMismatchError: it is not the one that made the library's vectors.
+            EncoderError: one cannot be loaded.
+            EncoderMismatchError: the library has no vectors of one, or not all.
         """
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load_encoder()
-            return self._loaded
-
-    def _load_encoder(self) -> DualEncoder:
-        from xsearch.indexer.reader import check_fingerprint
-
-        with self._open_reader().snapshot() as snapshot:
-            row = snapshot.encoder()
-        given = self._given
-        if given is None:
-            given = "builtin" if row is None else row.source
-        if isinstance(given, str | os.PathLike):
-            from xsearch.retrieval.encoders import load_encoder
-
-            encoder = load_encoder(given if isinstance(given, str) else Path(given))
-        else:
-            encoder = given
-        if row is not None:
-            check_fingerprint(row, encoder.info, self.path)
-        return encoder
+        with self._lock, self._open_reader().snapshot() as snapshot:
+            return self._choice.load(snapshot)
 
     # Writing
 
@@ -119,7 +113,7 @@ class Library:
         exclude_dirs: Iterable[str] | None = None,
         include_hidden: bool | None = None,
         workers: int | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         prune: bool = True,
         max_pixels: int | None = None,
         draft: bool = True,
@@ -137,7 +131,7 @@ class Library:
             exclude_dirs: folder names or patterns to leave out; remembered for these roots.
             include_hidden: also hidden files and folders; remembered for these roots.
             workers: threads that read and decode; default: the number of cores.
-            batch_size: pictures given to the encoder at once.
+            batch_size: pictures given to the encoder at once; default: what suits it.
             prune: take files that are gone out of the results (never where a root is missing
                 or empty).
             max_pixels: refuse larger pictures; default 200 million.
@@ -154,10 +148,7 @@ class Library:
         from xsearch.core.images import DEFAULT_MAX_PIXELS
         from xsearch.indexer.run import IndexOptions, index
 
-        if batch_size < 1 or (workers is not None and workers < 1):
-            raise UsageError("workers and batch size must be at least 1")
-        if paths is not None:
-            paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        _check_counts(workers, batch_size)
         options = IndexOptions(
             exclude_dirs=_names(exclude_dirs),
             include_hidden=include_hidden,
@@ -168,10 +159,122 @@ class Library:
             draft=draft,
             commit_seconds=commit_seconds,
         )
-        encoder = self.encoder
-        chosen = None if paths is None else [Path(path) for path in paths]
+        encoder, others = self._to_index_with()
+        chosen = _paths(paths)
         with self._writing("xsearch index", wait):
-            return index(self.path, encoder, chosen, options, progress, __version__)
+            return index(self.path, encoder, chosen, options, progress, __version__, others)
+
+    def reindex(
+        self,
+        encoder: Wanted | None = None,
+        *,
+        switch: bool = True,
+        keep: bool = False,
+        partial: bool = False,
+        workers: int | None = None,
+        batch_size: int | None = None,
+        wait: float = DEFAULT_WAIT,
+        progress: ProgressCallback | None = None,
+    ) -> ReindexReport:
+        """Change the library's encoder: embed everything with another, then search with that.
+
+        Searching and indexing go on meanwhile with the encoder in use; the change is one
+        transaction. A crash or Ctrl-C loses nothing: call it again to go on. The old vectors stay
+        until `compact`.
+
+        Args:
+            encoder: a name, a folder or an encoder object; by default the library's own, as this
+                version of xsearch has it.
+            switch: make it the library's own; otherwise it is only kept beside it.
+            keep: keep the one that was the library's own, for `encoder="A+B"` or going back.
+            partial: change even where pictures cannot be reached now; they are embedded by the
+                next `index` that finds them.
+            workers: threads that read and decode; default: the number of cores.
+            batch_size: pictures given to the encoder at once; default: what suits it.
+            wait: seconds to wait for another writer at the beginning.
+            progress: called often, from the calling thread, with a `Progress`.
+
+        Raises:
+            EncoderError: the encoder cannot be loaded.
+            LibraryLockedError, LibraryReadOnlyError, StorageError.
+        """
+        from xsearch import __version__
+        from xsearch.indexer.reindex import reindex
+        from xsearch.indexer.run import IndexOptions
+
+        _check_counts(workers, batch_size)
+        with self._open_reader().snapshot() as snapshot:
+            chosen = self._choice.load_one(snapshot, encoder)
+        return reindex(
+            self.path,
+            chosen,
+            IndexOptions(workers=workers, batch_size=batch_size),
+            lambda wait: self._writing("xsearch reindex", wait),
+            progress or _silent,
+            __version__,
+            switch=switch,
+            keep=keep or not switch,
+            partial=partial,
+            wait=wait,
+        )
+
+    def retire(self, encoder: Wanted, *, wait: float = DEFAULT_WAIT) -> None:
+        """Stop keeping an encoder beside the library's own; `compact` frees its space.
+
+        Raises:
+            UsageError: it is the library's own, or none of its encoders.
+        """
+        from xsearch.indexer.catalog import Catalog
+        from xsearch.indexer.reindex import retire
+
+        with self._open_reader().snapshot() as snapshot:
+            row = self._choice.find(snapshot, encoder)
+        with self._writing("xsearch reindex", wait), Catalog(self.path) as catalog:
+            retire(catalog, row.fingerprint, row.name)
+
+    def import_embeddings(
+        self,
+        kind: ImportKind,
+        source: PathLike | None = None,
+        paths: PathLike | Iterable[PathLike] | None = None,
+        *,
+        images: PathLike | None = None,
+        workers: int | None = None,
+        batch_size: int | None = None,
+        wait: float = DEFAULT_WAIT,
+        progress: ProgressCallback | None = None,
+    ) -> IndexReport:
+        """Index pictures with the vectors that another program made of them.
+
+        The library's encoder must be the model that made them: a sample of the pictures is
+        embedded and compared before anything is written. A picture without a usable vector is
+        embedded as always. Further arguments are those of `index`.
+
+        Args:
+            kind: `clip-retrieval` or `rclip`.
+            source: the folder that clip-retrieval wrote, or rclip's database (default: where
+                rclip keeps it).
+            paths: what to index; default: the common folder of the pictures.
+            images: the folder that clip-retrieval's pictures lie in now.
+
+        Raises:
+            SourceError: the source or a path cannot be read, or no picture can be found.
+            EncoderMismatchError: another model made the vectors.
+            MissingExtraError, LibraryLockedError, LibraryReadOnlyError, StorageError.
+        """
+        from xsearch import __version__
+        from xsearch.indexer.imports import open_source
+        from xsearch.indexer.imports.take import check, take_over
+        from xsearch.indexer.run import IndexOptions
+
+        _check_counts(workers, batch_size)
+        options = IndexOptions(workers=workers, batch_size=batch_size)
+        encoder, others = self._to_index_with()
+        with open_source(kind, source, images) as found:
+            check(found, encoder, options, progress)
+            run = (options, progress, __version__, others)
+            with self._writing("xsearch import", wait):
+                return take_over(self.path, encoder, found, _paths(paths), *run)
 
     def remove(self, path: PathLike, *, wait: float = DEFAULT_WAIT) -> RemoveReport:
         """Take a root, folder or file out of the library; the files themselves stay untouched.
@@ -217,9 +320,10 @@ class Library:
     def status(self) -> LibraryStatus:
         """What the library holds, and where."""
         from xsearch.indexer.status import status
+        from xsearch.retrieval.encoders.runtime import describe_runtime
 
         with self._open_reader().snapshot() as snapshot:
-            return status(self.path, snapshot)
+            return status(self.path, snapshot, describe_runtime())
 
     def failures(self) -> list[FailedFile]:
         """The files that could not be indexed, and why."""
@@ -241,6 +345,37 @@ class Library:
             if path is not None:
                 captioned.append(CaptionedImage(path, texts))
         return captioned
+
+    def export(
+        self,
+        folder: PathLike,
+        format: ExportFormat,
+        *,
+        encoder: str | os.PathLike[str] | DualEncoder | None = None,
+        captions: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ExportReport:
+        """Write all pictures' vectors to a folder that other programs read.
+
+        Args:
+            folder: where to; one that is empty or an earlier export is replaced.
+            format: `clip-retrieval` (`img_emb` and `metadata`) or `parquet` (one file).
+            encoder: which of the library's encoders; default: its own.
+            captions: the texts of the pictures, too.
+            progress: called often with a `Progress`.
+
+        Raises:
+            UsageError: an unknown format, or an encoder that the library does not have.
+            SourceError: no pictures, or the folder holds something else.
+            MissingExtraError, StorageError: nothing was exported.
+        """
+        from xsearch.indexer.export import export
+
+        def choose(snapshot: Snapshot) -> EncoderRow | None:
+            return self._choice.find(snapshot, encoder) if encoder else snapshot.encoder()
+
+        told = progress or _silent
+        return export(self._open_reader(), choose, folder, format, captions, told)
 
     # Opening and closing
 
@@ -265,6 +400,11 @@ class Library:
     def __repr__(self) -> str:
         return f"Library({str(self.path)!r})"
 
+    def _to_index_with(self) -> tuple[DualEncoder, list[DualEncoder]]:
+        """The library's own encoder, and the others that are kept up to date with it."""
+        with self._lock, self._open_reader().snapshot() as snapshot:
+            return self._choice.to_index_with(snapshot)
+
     def _open_reader(self) -> Reader:
         with self._lock:
             if self._reader is None:
@@ -287,6 +427,22 @@ class Library:
         return writer_lock(self.path, command, wait)
 
 
+def _check_counts(workers: int | None, batch_size: int | None) -> None:
+    if (batch_size is not None and batch_size < 1) or (workers is not None and workers < 1):
+        raise UsageError("workers and batch size must be at least 1")
+
+
+def _silent(_: Progress) -> None:
+    pass
+
+
+def _paths(paths: PathLike | Iterable[PathLike] | None) -> list[Path] | None:
+    if paths is None:
+        return None
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [Path(path) for path in given]
+
+
 def _names(names: Iterable[str] | None) -> tuple[str, ...] | None:
     if names is None:
         return None
@@ -296,7 +452,8 @@ def _names(names: Iterable[str] | None) -> tuple[str, ...] | None:
 def open(
     path: PathLike | None = None,
     *,
-    encoder: str | os.PathLike[str] | DualEncoder | None = None,
+    encoder: Wanted | Sequence[Wanted] | None = None,
+    device: str | None = None,
     create: bool = True,
     wait: float = DEFAULT_WAIT,
 ) -> Library:
@@ -305,7 +462,9 @@ def open(
     Args:
         path: the library's folder; by default the one the command line would use.
         encoder: a name, a folder or an encoder object; by default the library's own, and
-            `builtin` for a new one.
+            `builtin` for a new one. `A+B`, or a list, searches with several that
+            the library keeps.
+        device: where encoders run, see `load_encoder`: `cpu`, `cuda`, `mps` or `auto`.
         create: make a library where there is none.
         wait: seconds to wait for another process that creates or migrates it.
 
@@ -317,7 +476,7 @@ def open(
     from xsearch.locate import locate
 
     folder = absolute(path) if path is not None else locate()
-    library = Library(folder, encoder)
+    library = Library(folder, encoder, device)
     if create and not (folder / "catalog.db").exists():
         _create(folder, wait)
     library._open_reader()

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from xsearch.cli import evaluate, index, maintain, query, train
+from xsearch.cli import (
+    classify,
+    evaluate,
+    index,
+    maintain,
+    models,
+    query,
+    reindex,
+    train,
+    transfer,
+)
 from xsearch.cli.render import complain
 from xsearch.core.errors import Error, UsageError
 
@@ -25,8 +35,12 @@ app = typer.Typer(
 index.register(app)
 query.register(app)
 maintain.register(app)
+classify.register(app)
+reindex.register(app)
+transfer.register(app)
 evaluate.register(app)
 train.register(app)
+models.register(app)
 
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]

@@ -27,6 +27,8 @@ _STAGES = {
     "texts": "Embedding texts",
     "train": "Training",
     "export": "Writing the encoder",
+    "tag": "Comparing with labels",
+    "download": "Downloading, MB",
 }
 
 

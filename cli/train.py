@@ -159,7 +159,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train or fine-tune a dual encoder on pictures with captions."""
-    from xsearch.training.extras import require
+    from xsearch.core.extras import require
 
     require("torch", "train", "xsearch train")
     given = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,7 +13,18 @@ import xsearch
 from xsearch.cli.main import app
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def _commands(group: Any, before: str = "") -> dict[str, Any]:
+    """All commands by name; those of a group, such as `models pull`, with its name before them."""
+    found = {}
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        found |= _commands(command, f"{name} ") if inner else {f"{before}{name}": command}
+    return found
+
+
+COMMANDS = _commands(typer.main.get_command(app))
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
