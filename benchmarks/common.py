@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -80,6 +81,21 @@ def describe(benchmark: str, **values: object) -> dict[str, Any]:
         "machine": machine(),
         **values,
     }
+
+
+def resident_mb() -> float:
+    """Memory of this process in MB, with mapped pages of files; elsewhere than on Linux, the
+    highest so far.
+    """
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1_024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def compare(
