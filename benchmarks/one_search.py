@@ -57,7 +57,7 @@ class Setup:
         with np.load(folder / "queries.npz") as stored:
             self.queries: NDArray[np.float32] = stored["queries"]
             self.truth: NDArray[np.int64] = stored["truth"]
-            self.count = int(stored["count"])
+            self.count, self.budget = int(stored["count"]), int(stored["budget"])
         self.dim = self.queries.shape[1]
         self.encoder = DrawnEncoder(self.dim, self.count, self.queries)
 
@@ -80,7 +80,7 @@ def build(setup: Setup, name: str) -> dict[str, Any]:
         if name.startswith("xsearch:"):
             kind = name.removeprefix("xsearch:")
             with setup.open() as library:
-                library.index(**({} if kind == "auto" else {"index_kind": kind}))
+                library.index(index_kind=kind, memory_budget=setup.budget)
         else:
             peer = setup.peer(name)
             peer.folder.mkdir()
@@ -97,6 +97,7 @@ def build(setup: Setup, name: str) -> dict[str, Any]:
             **found,
             "disk_mb": round((vectors + index) / 1e6, 1),
             "index_mb": round(index / 1e6, 1),
+            "budget_mb": round(setup.budget / 1e6, 1) or None,
         }
     size = sum(path.stat().st_size for path in peer.folder.iterdir())
     return {"kind": name, **found, "disk_mb": round(size / 1e6, 1)}

@@ -11,8 +11,8 @@ picture of the library, and pictures. A row has
   threads as there are cores;
 - `recall_at_10`: of the exact 10 nearest of text queries; `recall_at_10_pictures`: of pictures;
 - `resident_mb`: the highest resident memory while searching, beyond that of the imports, with
-  mapped pages of files; `budget_mb` beside it is what xsearch was allowed; `build_mb` is the
-  building's, in `build_s`;
+  mapped pages of files; `budget_mb` beside it is what an index was allowed, if anything was said;
+- `build_s`, `build_mb`: the same for building, the catalog's part included;
 - `disk_mb`: vectors and index, without the catalog.
 """
 
@@ -52,24 +52,30 @@ _COLUMNS = (
 )
 
 
-def prepare(folder: Path, count: int, dim: int, queries: int) -> None:
+def prepare(folder: Path, count: int, options: argparse.Namespace) -> None:
     """Make the library, and queries (texts and pictures in turn) with their exact neighbours."""
-    source = Source(dim)
-    asked = np.empty((queries, dim), np.float32)
+    source, dim = Source(options.dim), options.dim
+    asked = np.empty((options.queries, dim), np.float32)
     asked[::2] = source.texts(len(asked[::2]), count)
     asked[1::2] = source.pictures(len(asked[1::2]), count)
     encoder = DrawnEncoder(dim, count, asked)
     fill(folder / "library", encoder, count)
     place = vector_path(folder / "library", encoder.fingerprint, 1)
     truth = nearest(open_rows(place, count, dim), asked, 10)
-    np.savez(folder / "queries.npz", queries=asked, truth=truth, count=count)
+    np.savez(
+        folder / "queries.npz",
+        queries=asked,
+        truth=truth,
+        count=count,
+        budget=options.memory_budget * 10**6,
+    )
 
 
 def rows(options: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
     """One row for each kind and peer at one size, the kind that xsearch chooses first."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        prepare(folder, count, options.dim, options.queries)
+        prepare(folder, count, options)
         chosen = None
         for kind in ("auto", *options.kinds):
             if kind == chosen:
@@ -184,6 +190,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="flat,rabitq,ivf", help="beside the chosen one")
     parser.add_argument("--peers", default="none", help=f"all, none or {','.join(PEERS)}")
     parser.add_argument("--queries", type=int, default=400, help="half texts, half pictures")
+    parser.add_argument("--memory-budget", type=int, default=0, help="MB for an index; 0: any")
     parser.add_argument("--folder", help="where to put the libraries meanwhile: a real disk")
     parser.add_argument("--plot", type=Path, help="draw to this file (.svg or .png)")
     parser.add_argument("--json", action="store_true", help="print one JSON object a row instead")
