@@ -13,7 +13,8 @@ from xsearch.choice import EncoderChoice
 from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
-from xsearch.core.values import KINDS, CaptionedImage, Hit, Kind
+from xsearch.core.values import KINDS, Hit, Kind
+from xsearch.looking import Looking
 from xsearch.tagging import DEFAULT_WAIT, Tagging
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
         CheckReport,
         CompactReport,
         ExportReport,
-        FailedFile,
         IndexReport,
-        LibraryStatus,
         Progress,
         ProgressCallback,
         ReindexReport,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     Wanted = str | os.PathLike[str] | DualEncoder
 
 
-class Library(Tagging):
+class Library(Tagging, Looking):
     """One searchable collection; made by `xsearch.open`. Usable from threads; close it, or use
     it in a `with` block.
 
@@ -118,6 +117,9 @@ class Library(Tagging):
         max_pixels: int | None = None,
         draft: bool = True,
         commit_seconds: float = 3.0,
+        index_kind: str | None = None,
+        memory_budget: int | None = None,
+        recall: float | None = None,
         wait: float = DEFAULT_WAIT,
         progress: ProgressCallback | None = None,
     ) -> IndexReport:
@@ -137,16 +139,21 @@ class Library(Tagging):
             max_pixels: refuse larger pictures; default 200 million.
             draft: decode JPEG at a reduced scale where that still covers the encoder's input.
             commit_seconds: seconds between commits.
+            index_kind: `flat`, `rabitq` or `ivf`, or `auto` for what suits; remembered.
+            memory_budget: bytes that an index may take in memory (0: any); remembered.
+            recall: the share of the 10 nearest that a search should find; remembered.
             wait: seconds to wait for another writer.
             progress: called often, from the calling thread, with a `Progress`.
 
         Raises:
             SourceError: a path that cannot be indexed; nothing was changed.
+            UsageError: a value that cannot be meant; nothing was changed.
             LibraryLockedError, LibraryReadOnlyError, StorageError, EncoderError.
         """
         from xsearch import __version__
         from xsearch.core.images import DEFAULT_MAX_PIXELS
         from xsearch.indexer.run import IndexOptions, index
+        from xsearch.retrieval.phrases import SUBJECTS
 
         _check_counts(workers, batch_size)
         options = IndexOptions(
@@ -158,6 +165,10 @@ class Library(Tagging):
             max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
             draft=draft,
             commit_seconds=commit_seconds,
+            index_kind=index_kind,
+            memory_budget=memory_budget,
+            recall=recall,
+            phrases=SUBJECTS,
         )
         encoder, others = self._to_index_with()
         chosen = _paths(paths)
@@ -201,6 +212,7 @@ class Library(Tagging):
         from xsearch import __version__
         from xsearch.indexer.reindex import reindex
         from xsearch.indexer.run import IndexOptions
+        from xsearch.retrieval.phrases import SUBJECTS
 
         _check_counts(workers, batch_size)
         with self._open_reader().snapshot() as snapshot:
@@ -208,7 +220,7 @@ class Library(Tagging):
         return reindex(
             self.path,
             chosen,
-            IndexOptions(workers=workers, batch_size=batch_size),
+            IndexOptions(workers=workers, batch_size=batch_size, phrases=SUBJECTS),
             lambda wait: self._writing("xsearch reindex", wait),
             progress or _silent,
             __version__,
@@ -315,36 +327,7 @@ class Library(Tagging):
         with self._writing("xsearch check", wait), Catalog(self.path) as catalog:
             return check(self.path, catalog, progress)
 
-    # Looking
-
-    def status(self) -> LibraryStatus:
-        """What the library holds, and where."""
-        from xsearch.indexer.status import status
-        from xsearch.retrieval.encoders.runtime import describe_runtime
-
-        with self._open_reader().snapshot() as snapshot:
-            return status(self.path, snapshot, describe_runtime())
-
-    def failures(self) -> list[FailedFile]:
-        """The files that could not be indexed, and why."""
-        from xsearch.indexer.status import failures
-
-        with self._open_reader().snapshot() as snapshot:
-            return failures(snapshot)
-
-    def captions(self) -> list[CaptionedImage]:
-        """The pictures that have texts: sidecars, captions inside them, rows of text files.
-
-        Each comes with the first of its files that exists, and is left out where none does.
-        """
-        with self._open_reader().snapshot() as snapshot:
-            found = snapshot.captioned_images()
-        captioned = []
-        for files, texts in found:
-            path = next((file.path for file in files if file.path.exists()), None)
-            if path is not None:
-                captioned.append(CaptionedImage(path, texts))
-        return captioned
+    # Giving away
 
     def export(
         self,

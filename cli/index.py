@@ -17,6 +17,7 @@ from xsearch.cli.options import (
     WorkersOption,
 )
 from xsearch.cli.render import (
+    bytes_text,
     complain,
     counted,
     duration,
@@ -25,10 +26,11 @@ from xsearch.cli.render import (
     short_path,
     write_json,
     write_line,
+    write_table,
 )
 
 if TYPE_CHECKING:
-    from xsearch.core.reports import IndexReport
+    from xsearch.core.reports import IndexPlan, IndexReport
 
 _SHOWN_FAILURES = 5
 
@@ -85,12 +87,57 @@ def index(
         int,
         typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
     ] = 200,
+    index_kind: Annotated[
+        str | None,
+        typer.Option(
+            "--index-kind",
+            metavar="NAME",
+            help="How to search: `flat` (exact), `rabitq`, `ivf`, or `auto` for what suits the "
+            "library; remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        int | None,
+        typer.Option(
+            "--memory-budget",
+            metavar="MB",
+            min=0,
+            help="Memory that an index may take, in MiB; 0: any. Remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            metavar="SHARE",
+            help="How many of the 10 nearest a search should find, on average: 0.98 at first, 1 "
+            "for all; remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Only show which index would be chosen, now and at 10 and 100 times the size, "
+            "and its cost.",
+        ),
+    ] = False,
     wait: WaitOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:
     """Index pictures and texts; run it again any time, only what changed is read."""
     import xsearch
 
+    budget = None if memory_budget is None else memory_budget << 20
+    if plan:
+        with xsearch.open(library, encoder=encoder, create=False) as opened:
+            _show_plan(
+                opened.plan(index_kind=index_kind, memory_budget=budget, recall=recall), as_json
+            )
+        return
     with (
         xsearch.open(library, encoder=encoder, device=device, wait=wait) as opened,
         native_stderr_closed(),
@@ -104,11 +151,40 @@ def index(
             batch_size=batch_size,
             prune=prune,
             max_pixels=max_pixels * 1_000_000,
+            index_kind=index_kind,
+            memory_budget=budget,
+            recall=recall,
             wait=wait,
             progress=bar,
         )
         place = opened.path
     show_report(report, place, as_json)
+
+
+def _show_plan(plans: list[IndexPlan], as_json: bool) -> None:
+    if as_json:
+        for row in plans:
+            write_json(row.to_dict())
+        return
+    if not plans:
+        write_line("nothing is indexed yet")
+        return
+    header = ("kind", "index", "vectors", "memory", "on disk", "a query", "building")
+    lines = [
+        (
+            row.kind,
+            f"{row.structure}, {row.lists:,} lists" if row.lists > 1 else row.structure,
+            f"{row.count:,}",
+            bytes_text(row.memory),
+            bytes_text(row.disk),
+            f"{row.query_seconds * 1e3:.2g} ms",
+            duration(row.build_seconds),
+        )
+        for row in plans
+    ]
+    write_table(header, lines, names=2)
+    for row in plans:
+        write_line(f"{row.count:,} {row.kind}s: {'; '.join(row.reasons)}")
 
 
 def show_report(report: IndexReport, place: Path, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from xsearch.core.paths import displayable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xsearch.core.reports import EncoderStatus, LibraryStatus
+    from xsearch.core.reports import EncoderStatus, IndexStatus, LibraryStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -83,8 +83,9 @@ def _write_status(found: LibraryStatus) -> None:
     if found.encoder:
         deleted = f", {found.deleted_vectors:,} deleted" if found.deleted_vectors else ""
         rows.append(("vectors", f"{found.vectors:,}{deleted} (generation {found.generation})"))
-        covered = f"{found.index_kind}, up to row {found.index_rows:,}"
-        rows.append(("index", f"{covered if found.index_kind else 'none yet'}; {found.faiss}"))
+        lines = [_index_line(part) for part in found.index] or ["none yet"]
+        rows += [("" if at else "index", line) for at, line in enumerate(lines)]
+        rows.append(("searches", found.faiss))
     sizes = found.bytes_on_disk
     parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in sizes.items())
     rows.append(("on disk", f"{bytes_text(sum(sizes.values()))} ({parts})"))
@@ -104,6 +105,16 @@ def _write_status(found: LibraryStatus) -> None:
 
 def _ordered(encoders: Sequence[EncoderStatus]) -> list[EncoderStatus]:
     return sorted(encoders, key=lambda encoder: encoder.state != "own")
+
+
+def _index_line(part: IndexStatus) -> str:
+    line = f"{part.structure} over {counted(part.count, part.kind)}"
+    if part.recall is None or part.wanted_recall is None:
+        return f"{line}: exact"
+    return (
+        f"{line}: recall {part.recall:.1%} of {part.wanted_recall:.1%} wanted "
+        f"({part.queries}; {part.probes} of {part.lists} lists, {part.candidates} candidates)"
+    )
 
 
 def _encoder_line(encoder: EncoderStatus) -> str:

@@ -157,12 +157,60 @@ class EncoderStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """One segment of an index: `count` vectors of one kind of item, rows `first` to before `end`.
+
+    `structure` is flat (exact), rabitq or ivf. `recall` is the share of the 10 true nearest
+    that it was measured to find, with searches of `probes` of its `lists` and `candidates`
+    compared exactly, and `queries` says what was asked; all None where it is exact.
+    """
+
+    kind: str
+    structure: str
+    first: int
+    end: int
+    count: int
+    lists: int
+    probes: int | None
+    candidates: int | None
+    wanted_recall: float | None
+    recall: float | None
+    queries: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """What index a library would have with `count` vectors of a kind of item, and its cost.
+
+    `times` is how many times its size now that is. `memory` and `disk` are bytes beside the
+    vectors, `query_seconds` is for one query on one thread; all are estimates.
+    """
+
+    kind: str
+    times: int
+    count: int
+    structure: str
+    lists: int
+    memory: int
+    disk: int
+    query_seconds: float
+    build_seconds: float
+    reasons: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class LibraryStatus:
     """What a library holds. `items` counts by kind, `bytes_on_disk` by part, in bytes.
 
     `encoder`, `fingerprint`, `runtime`, `precision`, `dim`, `vectors`, `generation` and the
-    index's values are those of its own encoder; `encoders` has all. `engine` says what runs
-    encoders here, `faiss` what searches.
+    index's values are those of its own encoder; `encoders` has all. `index` are the segments of
+    its index, `index_kind` the structure of the largest, `index_rows` where the last ends. `engine`
+    says what runs encoders here, `faiss` what searches.
     """
 
     path: Path
@@ -180,6 +228,7 @@ class LibraryStatus:
     generation: int
     index_kind: str | None
     index_rows: int
+    index: tuple[IndexStatus, ...]
     bytes_on_disk: Mapping[str, int]
     schema_version: str
     faiss: str

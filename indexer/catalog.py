@@ -14,6 +14,7 @@ from xsearch.core.encoder import EncoderInfo
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.indexer import schema, sqlite
 from xsearch.indexer.disk import refused
+from xsearch.indexer.indices.choice import Wishes, stored_wishes
 from xsearch.indexer.liveness import now, refresh_liveness
 from xsearch.indexer.reader import CATALOG, EncoderRow, check_fingerprint
 from xsearch.indexer.tables import (
@@ -201,6 +202,25 @@ class Catalog:
         with self.transaction() as connection:
             chosen = encoders.update().where(encoders.c.id == row.id)
             connection.execute(chosen.values(state="retired"))
+
+    # Indices
+
+    def wishes(self) -> Wishes:
+        """What was asked of the library's indices."""
+        with self.reading() as connection:
+            row = connection.execute(
+                sa.select(library.c.index_kind, library.c.memory_budget, library.c.recall)
+            ).one()
+        return stored_wishes(*row)
+
+    def wish(self, wishes: Wishes) -> None:
+        """Remember what is asked of the library's indices."""
+        with self.transaction() as connection:
+            connection.execute(
+                library.update().values(
+                    index_kind=wishes.structure, memory_budget=wishes.memory, recall=wishes.recall
+                )
+            )
 
     # Runs
 

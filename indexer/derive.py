@@ -1,23 +1,23 @@
-"""Bringing the FAISS indices up to date with the vectors, by the policy of `worth_rebuilding`."""
+"""Bringing the FAISS indices up to date with the vectors, by the policy of `segments.plan`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
 
+from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import StorageError
 from xsearch.core.values import KINDS, Kind
 from xsearch.indexer.catalog import Catalog
-from xsearch.indexer.index import (
-    build_index,
-    drop_stale,
-    find_index,
-    open_index,
-    worth_rebuilding,
-)
+from xsearch.indexer.indices import choice, segments, store
+from xsearch.indexer.indices.coverage import Coverage
+from xsearch.indexer.indices.recall import Queries, sample_queries
+from xsearch.indexer.indices.sealing import codes_are_whole
+from xsearch.indexer.indices.store import Place, Segment
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import embeddings, items
 from xsearch.indexer.vectors import current_rows, vector_path
@@ -25,13 +25,24 @@ from xsearch.indexer.vectors import current_rows, vector_path
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    # Vectors, float32 (n, dim), of texts as people write them, by an encoder's fingerprint.
+    Reference = Callable[[str], NDArray[np.float32] | None]
+
+# Vectors from which queries are drawn that measure recall.
+_SAMPLE = 2_048
+
 
 def update_indices(
-    library: Path, catalog: Catalog, force: bool = False, also: EncoderRow | None = None
+    library: Path,
+    catalog: Catalog,
+    force: bool = False,
+    also: EncoderRow | None = None,
+    reference: Reference | None = None,
 ) -> list[Path]:
     """Build what is worth building and delete what is stale; returns the files written.
 
-    Indices are for active encoders, and for `also`, which is about to be one.
+    Indices are for active encoders, and for `also`, which is about to be one. `reference` gives
+    the queries that recall is measured with where the library has no texts.
 
     Raises:
         StorageError: the disk is full; searching goes on over the rows themselves.
@@ -43,56 +54,196 @@ def update_indices(
         wanted.append(also)
     for encoder in wanted:
         for kind in KINDS:
-            found = find_index(library, encoder.fingerprint, encoder.generation, kind, encoder.rows)
-            if not force and (found and not worth_rebuilding(found[1], encoder.rows)):
-                keep.add(found[0])
-                continue
-            path = _build(library, catalog, encoder, kind)
-            if path is not None:
-                written.append(path)
-                keep.add(path)
-    drop_stale(library, keep)
+            update = _Update(library, catalog, encoder, kind, reference)
+            try:
+                kept, new = update.run(force)
+            except OSError as error:
+                raise StorageError(
+                    f"{library}: the index could not be written ({error.strerror or error}). "
+                    "Everything indexed is safe and can be searched; free some space and run "
+                    "`xsearch index` again."
+                ) from error
+            keep |= {*kept, *new}
+            written += new
+    store.drop_stale(library, keep)
     return written
 
 
-def _build(library: Path, catalog: Catalog, encoder: EncoderRow, kind: Kind) -> Path | None:
-    rows = _rows_of(catalog, encoder, kind)
-    if len(rows) == 0:
+class _Update:
+    """The index of one encoder's vectors of one kind of item."""
+
+    def __init__(
+        self,
+        library: Path,
+        catalog: Catalog,
+        encoder: EncoderRow,
+        kind: Kind,
+        reference: Reference | None,
+    ) -> None:
+        self._catalog = catalog
+        self._encoder = encoder
+        self._place = place_of(library, encoder, kind)
+        self._reference = reference
+        self._wishes = catalog.wishes()
+
+    def run(self, force: bool) -> tuple[list[Path], list[Path]]:
+        """The files that stay, and those that were written."""
+        end = self._encoder.rows
+        found = [] if force else store.find_segments(self._place, end)
+        new = self._rows(_end(found))
+        total = _count(found) + len(new)
+        if total == 0:
+            return [], []
+        chosen = choice.choose(total, self._encoder.dim, self._wishes)
+        suitable = self._suitable(found, chosen)
+        if len(suitable) < len(found):
+            found = suitable
+            new = self._rows(_end(found))
+        files = {segment.span: segment.path for segment in found}
+        exact_rows = total if chosen.structure == "flat" else 0
+        plan = segments.plan(list(files), len(new), end, exact_rows)
+        written = []
+        if plan.build is not None:
+            written.append(self._build(*plan.build, chosen))
+        if plan.tail is not None:
+            rows = self._rows(plan.tail[0])
+            written.append(store.build_flat(self._place, *plan.tail, rows))
+        return [files[span] for span in plan.keep], written
+
+    def _suitable(self, found: list[Segment], chosen: choice.Choice) -> list[Segment]:
+        """Those before the first that is not what is wished for now."""
+        suitable: list[Segment] = []
+        for segment in found:
+            header = segment.header
+            approximate = header.structure != "flat"
+            other = header.structure == "ivf" and chosen.structure != "ivf"
+            if approximate and (other or header.wanted != self._wishes.recall):
+                break
+            suitable.append(segment)
+        return suitable
+
+    def _build(self, first: int, end: int, chosen: choice.Choice) -> Path:
+        rows = self._rows(first)
+        encoder = self._encoder
+        path = vector_path(self._place.library, encoder.fingerprint, encoder.generation)
+        vectors = current_rows(path, encoder.rows, encoder.dim)
+        lists = choice.lists_of(chosen.structure, len(rows))
+        queries = self._queries(vectors)
+        return store.build_ivf(
+            self._place, first, end, rows, vectors, lists, queries, self._wishes.recall
+        )
+
+    def _queries(self, vectors: NDArray[np.float16]) -> Queries:
+        kind = self._place.kind
+        own, other = (
+            vectors[self._sample(which)].astype(np.float32)
+            for which in (kind, "text" if kind == "image" else "image")
+        )
+        texts = None
+        if kind == "image" and self._reference is not None:
+            texts = self._reference(self._place.fingerprint)
+        return sample_queries(own, other, texts)
+
+    def _rows(self, first: int) -> NDArray[np.int64]:
+        return _rows_of(self._catalog, self._encoder, self._place.kind, first)
+
+    def _sample(self, kind: str) -> NDArray[np.int64]:
+        """Some rows of live items; the catalog lists items by the hash of their content."""
+        query = (
+            sa.select(embeddings.c.row)
+            .join(items, items.c.id == embeddings.c.item_id)
+            .where(embeddings.c.encoder_id == self._encoder.id)
+            .where(items.c.kind == kind, items.c.deleted_at.is_(None))
+            .order_by(items.c.content_hash)
+            .limit(_SAMPLE)
+        )
+        with self._catalog.reading() as connection:
+            return np.sort(np.fromiter(connection.scalars(query), dtype=np.int64))
+
+
+def reference(encoders: Sequence[DualEncoder], texts: Sequence[str]) -> Reference:
+    """The vectors of some texts by those encoders that are at hand."""
+
+    def embed(fingerprint: str) -> NDArray[np.float32] | None:
+        for encoder in encoders:
+            if encoder.fingerprint == fingerprint and texts:
+                return encoder.embed_texts(texts).vectors
         return None
-    place = (library, encoder.fingerprint, encoder.generation)
-    vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
-    try:
-        return build_index(*place, kind, vectors, rows, encoder.rows)
-    except OSError as error:
-        raise StorageError(
-            f"{library}: the index could not be written ({error.strerror or error}). "
-            "Everything indexed is safe and can be searched; free some space and run "
-            "`xsearch index` again."
-        ) from error
+
+    return embed
+
+
+def unmet_wishes(library: Path, catalog: Catalog) -> list[str]:
+    """What was asked of the indices and is not reached, in words."""
+    wishes = catalog.wishes()
+    unmet = []
+    for encoder in catalog.encoders("active"):
+        for kind in KINDS:
+            found = store.find_segments(place_of(library, encoder, kind), encoder.rows)
+            least = choice.smallest_memory(_count(found), encoder.dim)
+            if wishes.memory is not None and wishes.memory < least:
+                unmet.append(
+                    f"the memory budget of {wishes.memory / 2**20:,.1f} MiB is too small for "
+                    f"{_count(found):,} {kind} vectors of {encoder.dim} dimensions: the smallest "
+                    f"index, which was built, takes {least / 2**20:,.1f} MiB"
+                )
+            recalls = [one.header.recall for one in found if one.header.recall is not None]
+            if recalls and min(recalls) < wishes.recall:
+                unmet.append(
+                    f"the index of {kind}s finds {min(recalls):.1%} of the nearest, less than "
+                    f"the {wishes.recall:.1%} wanted; --index-kind flat finds all, slower"
+                )
+    return unmet
 
 
 def index_problems(library: Path, catalog: Catalog) -> list[str]:
-    """What is wrong with the index files: each compared with the vectors, code by code."""
+    """What is wrong with the index files: damage, and rows that are not the catalog's."""
     problems = []
     for encoder in catalog.encoders("active"):
-        place = (library, encoder.fingerprint, encoder.generation)
         for kind in KINDS:
-            found = find_index(*place, kind, encoder.rows)
-            if found is None:
-                continue
-            index = open_index(*place, kind, encoder.rows)
-            vectors = current_rows(vector_path(*place), encoder.rows, encoder.dim)
+            place = place_of(library, encoder, kind)
+            harmed = store.damaged(place)
+            found = store.find_segments(place, encoder.rows)
+            harmed += [one.path for one in found if not codes_are_whole(one.path, one.sealed)]
+            problems += [f"{path.name}: damaged; built again" for path in harmed]
             rows = _rows_of(catalog, encoder, kind)
-            if index is None or not index.holds(vectors, rows[rows < found[1]]):
-                problems.append(f"{found[0].name}: damaged or out of date; built again")
+            problems += [
+                f"{segment.path.name}: out of date; built again"
+                for segment in found
+                if not _covers(segment, rows)
+            ]
     return problems
 
 
-def _rows_of(catalog: Catalog, encoder: EncoderRow, kind: Kind) -> NDArray[np.int64]:
+def _covers(segment: Segment, rows: NDArray[np.int64]) -> bool:
+    """Whether a segment holds those of some rows that lie in its range."""
+    header = segment.header
+    held = Coverage.unpack(header.first, header.end, segment.sealed.bits).rows
+    inside = rows[(rows >= header.first) & (rows < header.end)]
+    return header.count == len(inside) and np.array_equal(held, inside)
+
+
+def place_of(library: Path, encoder: EncoderRow, kind: Kind) -> Place:
+    """Whose index it is."""
+    return Place(library, encoder.fingerprint, encoder.generation, kind, encoder.dim)
+
+
+def _end(found: list[Segment]) -> int:
+    return found[-1].header.end if found else 0
+
+
+def _count(found: list[Segment]) -> int:
+    return sum(segment.header.count for segment in found)
+
+
+def _rows_of(
+    catalog: Catalog, encoder: EncoderRow, kind: Kind, first: int = 0
+) -> NDArray[np.int64]:
     query = (
         sa.select(embeddings.c.row)
         .join(items, items.c.id == embeddings.c.item_id)
         .where(embeddings.c.encoder_id == encoder.id, items.c.kind == kind)
+        .where(embeddings.c.row >= first, embeddings.c.row < encoder.rows)
         .order_by(embeddings.c.row)
     )
     with catalog.reading() as connection:

@@ -24,7 +24,7 @@ from xsearch.indexer import sqlite
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import index_problems, update_indices
 from xsearch.indexer.disk import delete_others
-from xsearch.indexer.index import drop_stale
+from xsearch.indexer.indices.store import drop_stale
 from xsearch.indexer.liveness import missing_items, refresh_liveness
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots, tags

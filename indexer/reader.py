@@ -29,6 +29,7 @@ from xsearch.indexer import schema, sqlite
 if TYPE_CHECKING:
     from xsearch.core.encoder import EncoderInfo
     from xsearch.core.values import Kind
+    from xsearch.indexer.indices.choice import Wishes
 
 CATALOG = "catalog.db"
 _CHUNK = 500
@@ -118,6 +119,12 @@ class Snapshot:
     def encoders(self) -> list[EncoderRow]:
         """Every encoder that the library has or had vectors of, in the order they came."""
         return [_encoder(row) for row in self.all(f"{_ENCODERS} ORDER BY e.id")]
+
+    def wishes(self) -> Wishes:
+        """What was asked of the library's indices."""
+        from xsearch.indexer.indices.choice import stored_wishes
+
+        return stored_wishes(*self.all("SELECT index_kind, memory_budget, recall FROM library")[0])
 
     def rows_of(self, encoder: int, kind: Kind, first: int = 0) -> list[int]:
         """Vector rows of one kind of item, from row `first` on, ascending."""

@@ -11,7 +11,7 @@ from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import LibraryLockedError, UsageError
 from xsearch.core.reports import ProgressCallback, ReindexReport
 from xsearch.indexer.catalog import Catalog
-from xsearch.indexer.derive import update_indices
+from xsearch.indexer.derive import reference, update_indices
 from xsearch.indexer.fill import Filled, fill
 from xsearch.indexer.liveness import missing_items
 from xsearch.indexer.reader import EncoderRow
@@ -77,9 +77,10 @@ def reindex(
                     continue
                 if filled.unreachable and not partial:
                     break
-                update_indices(folder, catalog, also=row)
+                phrases = reference((encoder,), options.phrases)
+                update_indices(folder, catalog, also=row, reference=phrases)
                 catalog.activate(row, switch=switch, keep=keep)
-                update_indices(folder, catalog)
+                update_indices(folder, catalog, reference=phrases)
                 switched = True
         state = "done"
     except KeyboardInterrupt:

@@ -19,9 +19,10 @@ from xsearch.core.reports import IndexReport, Progress, ProgressCallback, Rates
 from xsearch.indexer import roots as roots_
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.commit import Committer, Counts
-from xsearch.indexer.derive import update_indices
+from xsearch.indexer.derive import reference, unmet_wishes, update_indices
 from xsearch.indexer.diff import Difference, compare
 from xsearch.indexer.fill import fill
+from xsearch.indexer.indices.choice import revise
 from xsearch.indexer.links import link_captions
 from xsearch.indexer.outcomes import ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow, Reader
@@ -50,6 +51,9 @@ class IndexOptions:
         max_pixels: pictures with more are refused.
         draft: decode JPEG at a reduced scale where that still covers the encoder's input.
         commit_seconds: how much work, in seconds, a crash may cost.
+        index_kind, memory_budget, recall: what is asked of the library's index, remembered; see
+            `choice.revise`.
+        phrases: texts as people write them, to measure recall with where the library has none.
     """
 
     exclude_dirs: tuple[str, ...] | None = None
@@ -60,6 +64,10 @@ class IndexOptions:
     max_pixels: int = DEFAULT_MAX_PIXELS
     draft: bool = True
     commit_seconds: float = 3.0
+    index_kind: str | None = None
+    memory_budget: int | None = None
+    recall: float | None = None
+    phrases: tuple[str, ...] = ()
 
     @property
     def threads(self) -> int:
@@ -94,12 +102,15 @@ def index(
         StorageError: the disk is full or failed.
     """
     with Catalog(folder) as catalog, quiet_pillow():
+        wishes = revise(catalog.wishes(), options.index_kind, options.memory_budget, options.recall)
         row = catalog.use_encoder(encoder.info)
         change = roots_.RuleChange(options.exclude_dirs, options.include_hidden)
         if paths is None:
             scopes = roots_.all_scopes(catalog, change)
         else:
             scopes = roots_.plan(catalog, paths, change)
+        if wishes != catalog.wishes():
+            catalog.wish(wishes)
         run = _Run(folder, catalog, row, encoder, options, progress or _silent, vectors)
         id_ = catalog.start_run("import" if vectors else "index", version)
         state = "failed"
@@ -175,7 +186,9 @@ class _Run:
         for encoder in (self._encoder, *others):
             self._fill(encoder)
         self._progress(Progress("index", 0))
-        update_indices(self._folder, self._catalog)
+        phrases = reference((self._encoder, *others), self._options.phrases)
+        update_indices(self._folder, self._catalog, reference=phrases)
+        self._warnings += unmet_wishes(self._folder, self._catalog)
 
     def _fill(self, encoder: DualEncoder) -> None:
         """Embed what has no vector: for another encoder what is new, for any what was damaged."""

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from xsearch.core.paths import displayable
-from xsearch.core.reports import EncoderStatus, FailedFile, LibraryStatus, RootStatus
-from xsearch.indexer.index import find_index
+from xsearch.core.reports import (
+    EncoderStatus,
+    FailedFile,
+    IndexPlan,
+    IndexStatus,
+    LibraryStatus,
+    RootStatus,
+)
+from xsearch.core.values import KINDS
+from xsearch.indexer.indices.choice import Wishes, choose, cost
+from xsearch.indexer.indices.store import Place, damaged, find_segments
 from xsearch.indexer.reader import EncoderRow, Snapshot, found_file, last_run
 from xsearch.indexer.schema import HEAD
 
@@ -16,18 +25,25 @@ from xsearch.indexer.schema import HEAD
 def status(folder: Path, snapshot: Snapshot, engine: str) -> LibraryStatus:
     """Counts, roots, encoders, index and sizes on disk; `engine` says what runs encoders."""
     encoder = snapshot.encoder()
-    index = None
+    index: tuple[IndexStatus, ...] = ()
+    harmed: list[Path] = []
     deleted = vectors = 0
     if encoder is not None:
-        place = (folder, encoder.fingerprint, encoder.generation)
-        found = [find_index(*place, kind, encoder.rows) for kind in ("image", "text")]
-        index = max((rows for _, rows in filter(None, found)), default=None)
+        for kind in KINDS:
+            place = Place(folder, encoder.fingerprint, encoder.generation, kind, encoder.dim)
+            index += _segments(place, encoder.rows)
+            harmed += damaged(place)
         deleted = len(snapshot.deleted_rows(encoder.id))
         vectors = int(
             snapshot.one("SELECT count(*) FROM embeddings WHERE encoder_id = ?", (encoder.id,))
         )
     faiss, warnings = _faiss()
     roots = _roots(snapshot)
+    warnings += tuple(
+        f"{path.name}: this index file is damaged or not of this library, and is not used; "
+        "`xsearch index` builds it again"
+        for path in harmed
+    )
     warnings += tuple(f"{root.path} cannot be reached now" for root in roots if not root.reachable)
     return LibraryStatus(
         path=folder,
@@ -52,8 +68,9 @@ def status(folder: Path, snapshot: Snapshot, engine: str) -> LibraryStatus:
         vectors=vectors,
         deleted_vectors=deleted,
         generation=encoder.generation if encoder else 0,
-        index_kind=None if index is None else "flat",
-        index_rows=index or 0,
+        index_kind=max(index, key=lambda part: part.count).structure if index else None,
+        index_rows=max((part.end for part in index), default=0),
+        index=index,
         bytes_on_disk=_sizes(folder),
         schema_version=HEAD,
         faiss=faiss,
@@ -61,6 +78,68 @@ def status(folder: Path, snapshot: Snapshot, engine: str) -> LibraryStatus:
         encoders=_encoders(snapshot),
         last_run=last_run(snapshot),
         warnings=warnings,
+    )
+
+
+def _segments(place: Place, rows: int) -> tuple[IndexStatus, ...]:
+    found = []
+    for segment in find_segments(place, rows):
+        header = segment.header
+        found.append(
+            IndexStatus(
+                kind=header.kind,
+                structure=header.structure,
+                first=header.first,
+                end=header.end,
+                count=header.count,
+                lists=header.lists,
+                probes=header.effort.probes if header.effort else None,
+                candidates=header.effort.candidates if header.effort else None,
+                wanted_recall=header.wanted if header.effort else None,
+                recall=header.recall,
+                queries=header.queries,
+                bytes=segment.path.stat().st_size,
+            )
+        )
+    return tuple(found)
+
+
+def plan(snapshot: Snapshot, wishes: Wishes) -> list[IndexPlan]:
+    """What index the library would have for each kind of item, now and when it has grown."""
+    encoder = snapshot.encoder()
+    if encoder is None:
+        return []
+    plans = []
+    for kind, live in _items(snapshot).items():
+        rows = live + _deleted(snapshot, encoder, kind)
+        for times in (1, 10, 100) if rows else ():
+            count = rows * times
+            chosen = choose(count, encoder.dim, wishes, 1 - live / rows)
+            price = cost(chosen.structure, count, encoder.dim)
+            plans.append(
+                IndexPlan(
+                    kind=kind,
+                    times=times,
+                    count=count,
+                    structure=chosen.structure,
+                    lists=chosen.lists,
+                    memory=price.memory,
+                    disk=price.disk,
+                    query_seconds=price.query_seconds,
+                    build_seconds=price.build_seconds,
+                    reasons=chosen.reasons,
+                )
+            )
+    return plans
+
+
+def _deleted(snapshot: Snapshot, encoder: EncoderRow, kind: str) -> int:
+    return int(
+        snapshot.one(
+            "SELECT count(*) FROM items i JOIN embeddings e ON e.item_id = i.id"
+            " WHERE i.deleted_at IS NOT NULL AND e.encoder_id = ? AND i.kind = ?",
+            (encoder.id, kind),
+        )
     )
 
 

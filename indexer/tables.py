@@ -14,7 +14,8 @@ metadata = sa.MetaData(
 )
 
 # One row. `revision` grows with every committed change, so that readers know when what they
-# hold in memory is stale.
+# hold in memory is stale. `index_kind`, `memory_budget` (bytes) and `recall` (0 to 1) are what its
+# owner asked of its indices, empty where that is left to xsearch.
 library = sa.Table(
     "library",
     metadata,
@@ -22,6 +23,9 @@ library = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("encoder_id", sa.Integer, sa.ForeignKey("encoders.id")),
     sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("index_kind", sa.Text),
+    sa.Column("memory_budget", sa.BigInteger),
+    sa.Column("recall", sa.Float),
 )
 
 # A folder root has the name ''; a single file given by its own path has its folder and name.

@@ -78,10 +78,12 @@ def current_rows(path: Path, rows: int, dim: int) -> NDArray[np.float16]:
         ) from error
 
 
-def chunks(rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def chunks(
+    rows: NDArray[np.int64], size: int = _CHUNK_ROWS
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Pieces of a long list of row numbers, each with where it starts in the list."""
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        yield start, rows[start : start + _CHUNK_ROWS]
+    for start in range(0, len(rows), size):
+        yield start, rows[start : start + size]
 
 
 class VectorWriter:

@@ -16,7 +16,9 @@ from xsearch.core.encoder import Logistic
 from xsearch.core.errors import LibraryError
 from xsearch.core.values import Hit, Kind
 from xsearch.indexer.disk import Reachable
-from xsearch.indexer.index import VectorIndex, exact_search, merge, open_index
+from xsearch.indexer.indices.exact import exact_search, merge
+from xsearch.indexer.indices.interface import VectorIndex
+from xsearch.indexer.indices.store import Place, open_segments
 from xsearch.indexer.reader import EncoderRow, FoundFile, FoundItem, Reader, Snapshot
 from xsearch.indexer.vectors import open_rows, vector_path
 
@@ -32,11 +34,11 @@ T = TypeVar("T")
 class _Space:
     """What one commit of a library holds for one kind of target, opened for searching.
 
-    `tail` are the rows that the index does not cover, `deleted` those to leave out.
+    `tail` are the rows that no segment of the index covers, `deleted` those to leave out.
     """
 
     vectors: NDArray[np.float16]
-    index: VectorIndex | None
+    segments: list[VectorIndex]
     tail: NDArray[np.int64]
     deleted: NDArray[np.int64]
 
@@ -44,8 +46,7 @@ class _Space:
         """The k best rows for a query (dim,): cosine and row, best first."""
         queries = query[None, :].astype(np.float32)
         parts = [exact_search(self.vectors, self.tail, queries, k)]
-        if self.index is not None:
-            parts.append(self.index.search(queries, k, excluded=self.deleted))
+        parts += [part.search(queries, k, excluded=self.deleted) for part in self.segments]
         similarities, rows = merge(parts, k)
         return [
             (float(similarity), int(row))
@@ -170,14 +171,13 @@ class Searcher:
 
 def _open_space(folder: Path, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
     place = (folder, encoder.fingerprint, encoder.generation)
-    index = open_index(*place, target, encoder.rows)
     vectors = open_rows(vector_path(*place), encoder.rows, encoder.dim)
+    segments, covered = open_segments(Place(*place, target, encoder.dim), encoder.rows, vectors)
     deleted = np.array(snapshot.deleted_rows(encoder.id), dtype=np.int64)
-    covered = index.rows if index else 0
     tail = np.array(snapshot.rows_of(encoder.id, target, covered), dtype=np.int64)
     if len(deleted) and len(tail):
         tail = tail[~np.isin(tail, deleted)]
-    return _Space(vectors, index, tail, deleted)
+    return _Space(vectors, segments, tail, deleted)
 
 
 def _hit(

@@ -33,8 +33,8 @@ import os, time
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:
@@ -63,18 +63,18 @@ def next_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("next") / "migrations"
     shutil.copytree(Path(xsearch.migrations.__file__).parent, folder)
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    (folder / "versions" / "v0003_next.py").write_text(NEXT)
+    (folder / "versions" / "v0004_next.py").write_text(NEXT)
     return folder
 
 
 def become_next(folder: Path | str) -> None:
-    schema.HEAD, schema.LOCATION = "0003", str(folder)
+    schema.HEAD, schema.LOCATION = "0004", str(folder)
 
 
 @pytest.fixture
 def upgraded(next_version: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, this program is the next version."""
-    monkeypatch.setattr(schema, "HEAD", "0003")
+    monkeypatch.setattr(schema, "HEAD", "0004")
     monkeypatch.setattr(schema, "LOCATION", str(next_version))
 
 
@@ -246,8 +246,8 @@ def test_opening_an_older_library_backs_it_up_and_migrates_it(older: Path, upgra
         assert len(library.search("anything")) == 5
         assert library.check().ok
         assert library.index().unchanged == 5
-    assert version_of(older) == "0003"
-    backup = older / "catalog.0002.backup.db"
+    assert version_of(older) == "0004"
+    backup = older / "catalog.0003.backup.db"
     assert "note" in columns_of(older / "catalog.db")
     assert "note" not in columns_of(backup)
     with closing(sqlite3.connect(backup)) as connection:
@@ -259,12 +259,12 @@ def test_a_backup_brings_the_older_library_back(
     older: Path, next_version: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "HEAD", "0003")
+        patch.setattr(schema, "HEAD", "0004")
         patch.setattr(schema, "LOCATION", str(next_version))
         open_colour(older).close()
     with pytest.raises(xsearch.LibraryTooNewError):
         open_colour(older)
-    (older / "catalog.0002.backup.db").replace(older / "catalog.db")
+    (older / "catalog.0003.backup.db").replace(older / "catalog.db")
     with open_colour(older) as library:
         assert len(library.search("anything")) == 5
         assert library.check().ok
@@ -293,11 +293,11 @@ def test_a_migration_that_is_killed_leaves_the_old_schema_whole(
     with open_colour(older) as library:
         assert len(library.search("anything")) == 5
         assert library.check().ok
-    assert version_of(older) == "0002"
+    assert version_of(older) == "0003"
     assert "note" not in columns_of(older / "catalog.db")
     go_on.touch()
     assert children.start("test_migrations.job_migrate", **arguments).result() == 5
-    assert version_of(older) == "0003"
+    assert version_of(older) == "0004"
     assert "note" in columns_of(older / "catalog.db")
 
 
@@ -326,7 +326,7 @@ def test_readers_answer_during_a_migration_and_see_what_comes_after(
         assert len(second.search("anything")) == 8
         second.compact()
         assert len(first.search("anything")) == 8
-    assert version_of(older) == "0003"
+    assert version_of(older) == "0004"
 
 
 def test_a_writer_that_waited_for_an_older_program_migrates_before_it_writes(
@@ -335,10 +335,10 @@ def test_a_writer_that_waited_for_an_older_program_migrates_before_it_writes(
     with writer_lock(older, "xsearch index", wait=0):
         library = open_colour(older)
         assert len(library.search("anything")) == 5
-    assert version_of(older) == "0002"
+    assert version_of(older) == "0003"
     write_pictures(tmp_path / "photos", 1, first=10)
     assert library.index().added == 1
-    assert version_of(older) == "0003"
+    assert version_of(older) == "0004"
     assert len(library.search("anything")) == 6
     library.close()
 
@@ -348,10 +348,10 @@ def test_a_failing_migration_leaves_the_library_as_it_was(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(next_version, broken)
-    script = broken / "versions" / "v0003_next.py"
+    script = broken / "versions" / "v0004_next.py"
     script.write_text(script.read_text() + "    raise RuntimeError('no')\n")
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "HEAD", "0003")
+        patch.setattr(schema, "HEAD", "0004")
         patch.setattr(schema, "LOCATION", str(broken))
         with pytest.raises(RuntimeError):
             open_colour(older)
@@ -374,7 +374,7 @@ def job_read_only(say: Say, place: str, library: str, migrations: str) -> None:
             with pytest.raises(xsearch.LibraryReadOnlyError):
                 opened.index()
             assert len(opened.search("anything")) == 5
-        assert version_of(Path(library)) == "0002"
+        assert version_of(Path(library)) == "0003"
 
 
 def test_an_older_library_on_read_only_media_answers(

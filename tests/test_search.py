@@ -20,54 +20,17 @@ from support import ColourEncoder, open_colour, picture, write_picture, write_pi
 
 import xsearch
 from xsearch.core.encoder import Logistic
-from xsearch.indexer.index import build_index, exact_search, find_index, open_index
+from xsearch.indexer.indices.exact import exact_search
 from xsearch.indexer.vectors import to_rows
 from xsearch.retrieval.search import score
 
-# The vector index against brute force
+# The rows of the vector store against brute force
 
 
 def _by_brute_force(vectors: np.ndarray, query: np.ndarray, k: int, rows: list[int]) -> list[float]:
     """The k largest cosines among some rows, largest first."""
     cosines = vectors[rows].astype(np.float32) @ query
     return sorted(map(float, cosines), reverse=True)[:k]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.data())
-def test_an_index_finds_what_brute_force_finds(data: st.DataObject) -> None:
-    count = data.draw(st.integers(1, 40))
-    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    vectors = to_rows(generator.normal(size=(count, 8)).astype(np.float32))
-    if count > 3:
-        vectors[count // 2] = vectors[0]  # equal vectors
-    query = vectors[data.draw(st.integers(0, count - 1))].astype(np.float32)
-    some_rows = st.lists(st.integers(0, count - 1), unique=True).map(sorted)
-    rows, excluded = data.draw(some_rows), data.draw(some_rows)
-    allowed = data.draw(st.none() | some_rows)
-    k = data.draw(st.integers(1, count + 5))
-    wanted = [row for row in rows if row not in excluded and (allowed is None or row in allowed)]
-    with tempfile.TemporaryDirectory() as folder:
-        place = (Path(folder), "f00d", 1, "image")
-        build_index(*place, vectors, np.array(rows, np.int64), count)
-        index = open_index(*place, count)
-        assert index is not None
-        assert (index.kind, index.rows) == ("flat", count)
-        assert index.holds(vectors, np.array(rows, np.int64))
-        similarities, found = index.search(
-            query[None],
-            k,
-            excluded=np.array(excluded, np.int64),
-            allowed=None if allowed is None else np.array(allowed, np.int64),
-        )
-        del index
-    hits = [(float(s), int(row)) for s, row in zip(similarities[0], found[0], strict=True)]
-    hits = [(similarity, row) for similarity, row in hits if row >= 0]
-    assert len({row for _, row in hits}) == len(hits)
-    assert {row for _, row in hits} <= set(wanted)
-    assert [similarity for similarity, _ in hits] == pytest.approx(
-        _by_brute_force(vectors, query, k, wanted), abs=1e-5
-    )
 
 
 @settings(deadline=None, max_examples=40)
@@ -423,9 +386,7 @@ def test_rows_beside_the_index_are_searched_too(library: xsearch.Library, photos
     for index in (library.path / "indices").iterdir():
         index.unlink()
     old.write_bytes(data)
-    encoder = library.status()
-    found = find_index(library.path, str(encoder.fingerprint), encoder.generation, "image", 20)
-    assert found == (old, 10)
+    assert library.status().index_rows == 10
     hits = library.search(xsearch.Image(picture(13)), k=20)
     assert [hit.id for hit in hits] == [hit.id for hit in expected]
     assert [hit.similarity for hit in hits] == pytest.approx([hit.similarity for hit in expected])

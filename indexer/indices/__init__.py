@@ -1,0 +1,1 @@
+"""FAISS indices: immutable segments of several kinds, derived from the vector store."""

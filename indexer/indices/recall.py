@@ -1,0 +1,126 @@
+"""Recall, measured rather than hoped for: the effort of a search is tuned until it is reached.
+
+Recall at 10 is the share of the 10 truly nearest that a search of 10 finds. The queries are those
+that the library will be asked: words, which lie off the manifold of pictures' vectors and are much
+harder than pictures, and pictures that are nearly those of the library. Half of them choose the
+effort, the other half measure it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xsearch.indexer.indices.choice import query_seconds
+from xsearch.indexer.indices.coverage import Coverage
+from xsearch.indexer.indices.exact import exact_search
+from xsearch.indexer.indices.interface import Effort
+from xsearch.indexer.indices.ivf import IvfIndex
+from xsearch.indexer.indices.rows import StoredRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+K = 10
+_CROSS = 192
+_LIKE = 64
+# Fewer texts than this do not say what people ask of a library.
+_ENOUGH = 32
+_NEAR, _FAR = 0.95, 0.5
+_CANDIDATES = (50, 100, 200, 400, 800, 1_600, 3_200)
+# Of what a search may miss, the part that tuning leaves for the queries it does not see.
+_MARGIN = 0.25
+# Cosines as good as equal: which of such neighbours is found does not matter.
+_EQUAL = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What to ask an index: vectors float32 (n, dim) of unit length, and what they are."""
+
+    vectors: NDArray[np.float32]
+    words: str
+
+
+def sample_queries(
+    own: NDArray[np.float32],
+    other: NDArray[np.float32],
+    reference: NDArray[np.float32] | None,
+) -> Queries:
+    """Queries of a library's own kind.
+
+    Args:
+        own: vectors of the kind that is searched, (n, dim).
+        other: those of the other kind that the library has: its texts, for an index of pictures.
+        reference: vectors of texts as people write them, where the library has no texts. Without
+            any, its own vectors are taken so far off that only half of them is left: as
+            far as words are from the pictures they mean, though in no particular direction.
+    """
+    chance = np.random.default_rng(0)
+    like = _perturbed(_some(own, _LIKE, chance), _NEAR, chance)
+    if len(other) >= _ENOUGH:
+        cross, words = _some(other, _CROSS, chance), "of the library's other kind"
+    elif reference is not None and len(reference) >= _ENOUGH:
+        cross, words = _some(reference, _CROSS, chance), "reference texts"
+    else:
+        cross, words = _perturbed(_some(own, _CROSS, chance), _FAR, chance), "far off its own"
+    # Mixed, so that each half has both.
+    vectors = chance.permutation(np.concatenate([like, cross]))
+    return Queries(vectors, f"{len(like)} near its own, {len(cross)} {words}")
+
+
+def tune(
+    index: IvfIndex, rows: StoredRows, coverage: Coverage, queries: Queries, wanted: float
+) -> tuple[Effort, float]:
+    """The least effort that reaches the wanted recall, and the recall that it was measured to have.
+
+    Where none reaches it, it is the greatest.
+    """
+    truth = exact_search(rows, coverage.rows, queries.vectors, K)[0]
+    tuned, held = slice(0, None, 2), slice(1, None, 2)
+    aim = wanted + (1 - wanted) * _MARGIN
+    for effort in _efforts(index.lists, len(coverage.rows), rows.vectors.shape[1]):
+        index.effort = effort
+        if _recall(index, queries.vectors[tuned], truth[tuned]) >= aim:
+            break
+    return index.effort, _recall(index, queries.vectors[held], truth[held])
+
+
+def _recall(index: IvfIndex, queries: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    found = index.search(queries, K)[0]
+    least = truth[:, -1:] - _EQUAL
+    return float(np.mean(found[:, : truth.shape[1]] >= least))
+
+
+def _efforts(lists: int, count: int, dim: int) -> list[Effort]:
+    """All efforts worth a try, the cheapest first."""
+    probes = {lists}
+    probes |= {2**power for power in range(int(math.log2(lists)) + 1) if 2**power >= lists // 128}
+    efforts = [
+        Effort(probe, min(candidates, count)) for probe in probes for candidates in _CANDIDATES
+    ]
+    return sorted(
+        dict.fromkeys(efforts),
+        key=lambda effort: query_seconds(lists, count, dim, effort.probes, effort.candidates),
+    )
+
+
+def _some(
+    vectors: NDArray[np.float32], most: int, chance: np.random.Generator
+) -> NDArray[np.float32]:
+    chosen = chance.choice(len(vectors), min(most, len(vectors)), replace=False)
+    return vectors[np.sort(chosen)]
+
+
+def _perturbed(
+    vectors: NDArray[np.float32], cosine: float, chance: np.random.Generator
+) -> NDArray[np.float32]:
+    """Unit vectors of about this cosine to those given, off in any direction."""
+    noise = chance.standard_normal(vectors.shape, dtype=np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    moved = cosine * vectors + math.sqrt(1 - cosine**2) * noise
+    unit: NDArray[np.float32] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return unit

@@ -1,0 +1,228 @@
+"""The index files of a library: their names, opening and building them.
+
+A file is one segment: `<fingerprint>.<generation>.<kind>.<first>-<end>.<structure>.faiss`. One that
+is absent, stale, damaged or another's is never an error: its rows are searched exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xsearch.core.values import Kind
+from xsearch.indexer.disk import delete_others
+from xsearch.indexer.indices.coverage import Coverage
+from xsearch.indexer.indices.flat import FlatIndex
+from xsearch.indexer.indices.interface import Structure, VectorIndex
+from xsearch.indexer.indices.rows import StoredRows
+from xsearch.indexer.indices.sealing import Header, Sealed, read_sealed, write_sealed
+from xsearch.indexer.indices.segments import Span, chain
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xsearch.indexer.indices.recall import Queries
+
+FOLDER = "indices"
+_NAME = re.compile(
+    r"(?P<fingerprint>.+)\.(?P<generation>\d+)\.(?P<kind>image|text)"
+    r"\.(?P<first>\d+)-(?P<end>\d+)\.(?P<structure>[a-z]+)\.faiss"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose index it is: one encoder's vectors of one generation, of one kind of item."""
+
+    library: Path
+    fingerprint: str
+    generation: int
+    kind: Kind
+    dim: int
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return self.library / FOLDER
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A file of an index whose seal is whole."""
+
+    path: Path
+    sealed: Sealed
+
+    @property
+    def header(self) -> Header:
+        """What it says of itself."""
+        return self.sealed.header
+
+    @property
+    def span(self) -> Span:
+        """The segment as the policy sees it."""
+        header = self.header
+        return Span(header.first, header.end, header.count, header.structure == "flat")
+
+
+def find_segments(place: Place, rows: int) -> list[Segment]:
+    """The segments to search of the first `rows` rows, one after the other from row 0 on."""
+    found = [
+        Segment(path, sealed)
+        for path in _files(place)
+        if (sealed := _usable(path, place)) and sealed.header.end <= rows
+    ]
+    return [found[at] for at in chain([segment.span for segment in found])]
+
+
+def damaged(place: Place) -> list[Path]:
+    """Files that have the name of a segment and cannot be used as one."""
+    return [path for path in _files(place) if not _usable(path, place)]
+
+
+def open_segments(
+    place: Place, rows: int, vectors: NDArray[np.float16]
+) -> tuple[list[VectorIndex], int]:
+    """The index of the first `rows` rows, and the first row that it does not cover."""
+    stored = StoredRows(vectors)
+    opened: list[VectorIndex] = []
+    end = 0
+    for segment in find_segments(place, rows):
+        try:
+            opened.append(open_segment(segment, stored))
+        except (OSError, RuntimeError):
+            break  # Just deleted by a writer: search its rows, and those after it, themselves.
+        end = segment.header.end
+    return opened, end
+
+
+def open_segment(segment: Segment, rows: StoredRows) -> VectorIndex:
+    """One segment, to be searched.
+
+    Raises:
+        OSError, RuntimeError: it cannot be read (any more).
+    """
+    header = segment.header
+    coverage = Coverage.unpack(header.first, header.end, segment.sealed.bits)
+    if header.effort is None:
+        return FlatIndex(rows, coverage)
+    from xsearch.indexer.indices.ivf import IvfIndex, load
+
+    return IvfIndex(load(segment.path), rows, coverage, header.effort)
+
+
+def build_flat(place: Place, first: int, end: int, numbers: NDArray[np.int64]) -> Path:
+    """Write an exact segment over some rows; returns its file.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    coverage = Coverage.of(first, end, numbers)
+    header = _header(place, "flat", coverage, len(numbers))
+    return _write(place, header, coverage, None, 0)
+
+
+def build_ivf(
+    place: Place,
+    first: int,
+    end: int,
+    numbers: NDArray[np.int64],
+    vectors: NDArray[np.float16],
+    lists: int,
+    queries: Queries,
+    wanted: float,
+) -> Path:
+    """Write an inverted file over some rows, tuned to the wanted recall; returns its file.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    from xsearch.indexer.indices import ivf
+    from xsearch.indexer.indices.recall import tune
+
+    coverage = Coverage.of(first, end, numbers)
+    rows = StoredRows(vectors)
+    index = ivf.build(vectors, coverage, lists)
+    effort, recall = tune(
+        ivf.IvfIndex(index, rows, coverage, ivf.LEAST), rows, coverage, queries, wanted
+    )
+    structure: Structure = "rabitq" if lists == 1 else "ivf"
+    header = _header(place, structure, coverage, len(numbers), lists, wanted)
+    data, codes_size = ivf.serialize(index)
+    header = header.measured(effort, recall, queries.words)
+    return _write(place, header, coverage, data, codes_size)
+
+
+def drop_stale(library: Path, keep: set[Path]) -> list[Path]:
+    """Delete index files other than `keep`."""
+    return delete_others(library / FOLDER, keep)
+
+
+def _header(
+    place: Place,
+    structure: Structure,
+    coverage: Coverage,
+    count: int,
+    lists: int = 0,
+    wanted: float = 1.0,
+) -> Header:
+    return Header(
+        structure,
+        place.fingerprint,
+        place.generation,
+        place.kind,
+        place.dim,
+        coverage.first,
+        coverage.end,
+        count,
+        lists,
+        wanted=wanted,
+    )
+
+
+def _write(
+    place: Place,
+    header: Header,
+    coverage: Coverage,
+    data: NDArray[np.uint8] | None,
+    codes_size: int,
+) -> Path:
+    place.folder.mkdir(exist_ok=True)
+    path = place.folder / _name(header)
+    write_sealed(path, header, coverage.pack(), data, codes_size)
+    return path
+
+
+def _name(header: Header) -> str:
+    return (
+        f"{header.fingerprint}.{header.generation}.{header.kind}.{header.first}-{header.end}."
+        f"{header.structure}.faiss"
+    )
+
+
+def _files(place: Place) -> list[Path]:
+    """Files that have the name of one of an index's segments, in the order of their names."""
+    try:
+        names = sorted(path.name for path in place.folder.iterdir())
+    except OSError:
+        return []
+    wanted = (place.fingerprint, str(place.generation), place.kind)
+    return [
+        place.folder / name
+        for name in names
+        if (match := _NAME.fullmatch(name))
+        and match.group("fingerprint", "generation", "kind") == wanted
+    ]
+
+
+def _usable(path: Path, place: Place) -> Sealed | None:
+    """What a file holds, where it is whole and what its name says."""
+    with contextlib.suppress(OSError):
+        sealed = read_sealed(path)
+        if sealed and sealed.header.dim == place.dim and _name(sealed.header) == path.name:
+            return sealed
+    return None
