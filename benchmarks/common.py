@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from PIL import Image, features
 
@@ -26,8 +27,10 @@ def machine() -> str:
         lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].partition(":")[2].strip() if lines else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = ("pillow", "onnxruntime", "faiss-cpu", "sqlalchemy", "typer")
+    packages = ("pillow", "onnxruntime", "sqlalchemy", "typer")
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
+    # Its distribution is faiss-cpu or one of those for cards.
+    versions += f", faiss {faiss.__version__}"
     return (
         f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}, "
         f"{versions}, libjpeg-turbo {features.version('libjpeg_turbo')}"
