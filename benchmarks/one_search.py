@@ -1,8 +1,8 @@
 """One way of searching in a process of its own: what `search.py` starts, once for each.
 
-`python one_search.py build|search NAME FOLDER` prints one JSON object. NAME is `xsearch:KIND` (or
-`xsearch:auto`) or one of `peers.PEERS`. FOLDER holds `queries.npz` and the library that `search.py`
-made of them.
+`python one_search.py build|search|grow NAME FOLDER` prints one JSON object. NAME is `xsearch:KIND`
+(or `xsearch:auto`) or one of `peers.PEERS`. FOLDER holds `queries.npz` and the library that
+`search.py` made of them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from common import resident_mb
-from made_library import DrawnEncoder
+from made_library import DrawnEncoder, add
 from peers import PEERS, Peer
+from vectors import Source
 
 import xsearch
 from xsearch.indexer.vectors import open_rows, vector_path
@@ -36,6 +37,7 @@ K = 10
 _SECONDS = 30.0
 _FEW = 3
 _WARM = 20
+_NEW = 1_000
 
 
 def main() -> None:
@@ -43,6 +45,8 @@ def main() -> None:
     setup = Setup(folder)
     if step == "build":
         found = build(setup, name)
+    elif step == "grow":
+        found = grow(setup)
     else:
         found = measure(setup, name, cold="--cold" in sys.argv)
     print(json.dumps(found))
@@ -101,6 +105,20 @@ def build(setup: Setup, name: str) -> dict[str, Any]:
         }
     size = sum(path.stat().st_size for path in peer.folder.iterdir())
     return {"kind": name, **found, "disk_mb": round(size / 1e6, 1)}
+
+
+def grow(setup: Setup) -> dict[str, Any]:
+    """Seconds of `index` when a few pictures have come, beyond embedding them and writing rows.
+
+    Their ids are free: the library's captions end before them.
+    """
+    with setup.open() as library:
+        held = sum(library.status().items.values())
+        made = Source(setup.dim).pictures(_NEW, setup.count, seed=4)
+        add(setup.library, setup.encoder, held, made)
+        start = time.perf_counter()
+        library.index()
+        return {"add_1000_s": round(time.perf_counter() - start, 2)}
 
 
 def measure(setup: Setup, name: str, cold: bool) -> dict[str, Any]:

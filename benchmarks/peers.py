@@ -39,8 +39,9 @@ class Peer(ABC):
         self.dim = dim
 
     @classmethod
-    def is_installed(cls) -> bool:
-        return find_spec(cls.package) is not None
+    def missing(cls) -> str | None:
+        """What is needed for it and is not here; None where nothing is."""
+        return None if find_spec(cls.package) else f"pip install {cls.install}"
 
     @abstractmethod
     def build(self, rows: Rows) -> None:
@@ -192,6 +193,12 @@ class SqliteVec(Peer):
     """sqlite-vec: float32 rows in SQLite's pages, scanned by an extension."""
 
     package, install = "sqlite_vec", "sqlite-vec"
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if not hasattr(sqlite3.Connection, "enable_load_extension"):
+            return "this Python was built without SQLite's extensions"
+        return super().missing()
 
     def build(self, rows: Rows) -> None:
         self.open()
