@@ -98,7 +98,7 @@ def placements(
         wanted = (structure,)
     found = []
     for each in wanted:
-        for sharded in (False, True)[: 1 if devices == 1 else devices]:
+        for sharded in (False, True) if devices > 1 else (False,):
             held = -(-count // devices) if sharded else count
             if budget is None or card_bytes(each, held, dim) <= budget:
                 found.append(Placement(each, every, sharded))
@@ -219,21 +219,33 @@ def build(placement: Placement, vectors: NDArray[np.float16], numbers: NDArray[n
     Raises:
         RuntimeError: a card has too little memory.
     """
+    devices = placement.devices
+    held = np.array_split(numbers, len(devices)) if placement.sharded else [numbers] * len(devices)
+    return assemble(
+        [
+            _on_one(placement.structure, device, vectors, part)
+            for device, part in zip(devices, held, strict=True)
+        ],
+        placement.sharded,
+    )
+
+
+def assemble(parts: Sequence[Any], sharded: bool) -> Any:
+    """One index over those of several cards: parts of the rows in order, or copies of them all."""
     import faiss
 
-    dim, devices = vectors.shape[1], placement.devices
-    if len(devices) == 1:
-        return _on_one(placement.structure, devices[0], vectors, numbers)
-    if not placement.sharded:
-        copies: Any = faiss.IndexReplicas(dim, True)
-        for device in devices:
-            copies.add_replica(_on_one(placement.structure, device, vectors, numbers))
-        return copies
-    # Threaded, and numbered one after the other.
-    shards: Any = faiss.IndexShards(dim, True, True)
-    for device, part in zip(devices, np.array_split(numbers, len(devices)), strict=True):
-        shards.add_shard(_on_one(placement.structure, device, vectors, part))
-    return shards
+    if len(parts) == 1:
+        return parts[0]
+    whole: Any
+    if sharded:
+        # A thread for each, and rows numbered from one part to the next.
+        whole = faiss.IndexShards(parts[0].d, True, True)
+    else:
+        whole = faiss.IndexReplicas(parts[0].d, True)
+    for part in parts:
+        (whole.add_shard if sharded else whole.add_replica)(part)
+        faiss.add_to_referenced_objects(whole, part)
+    return whole
 
 
 def _on_one(
