@@ -84,6 +84,9 @@ def rows(options: argparse.Namespace, count: int) -> Iterator[dict[str, Any]]:
             if kind == chosen:
                 continue
             row = _run(folder, f"xsearch:{kind}", "build")
+            if kind not in ("auto", row["kind"]):
+                print(f"{kind}, {count:,}: not built for so few vectors", file=sys.stderr)
+                continue
             chosen = chosen or row["kind"]
             row["chosen"] = kind == "auto"
             row = _complete(options, folder, f"xsearch:{kind}", row, count)

@@ -56,12 +56,12 @@ class Source:
         """The rows of a library in order: pieces of float32 (n, dim), of unit length."""
         for number in range(-(-count // _CHUNK)):
             random = np.random.default_rng([_SEED, number, 1])
-            rows = self._pictures(number, np.arange(min(_CHUNK, count - number * _CHUNK)), random)
+            rows = self._pictures(number, np.arange(_CHUNK), random)
             again = np.flatnonzero(random.random(len(rows)) < BURST)
             again = again[again > 0]
             noise = random.standard_normal((len(again), DIM), dtype=np.float32) @ self._of["detail"]
             rows[again] = _unit(rows[again - 1] + BURST_NOISE * _unit(noise))
-            yield self._rotate(rows)
+            yield self._rotate(rows[: count - number * _CHUNK])
 
     def texts(self, queries: int, count: int, seed: int = 0) -> Floats:
         """Queries for a library of `count` rows: captions of other pictures of its scenes.

@@ -234,17 +234,18 @@ def assemble(parts: Sequence[Any], sharded: bool) -> Any:
     """One index over those of several cards: parts of the rows in order, or copies of them all."""
     import faiss
 
+    # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
+    of: Any = faiss
     if len(parts) == 1:
         return parts[0]
-    whole: Any
     if sharded:
         # A thread for each, and rows numbered from one part to the next.
-        whole = faiss.IndexShards(parts[0].d, True, True)
+        whole = of.IndexShards(parts[0].d, True, True)
     else:
-        whole = faiss.IndexReplicas(parts[0].d, True)
+        whole = of.IndexReplicas(parts[0].d, True)
     for part in parts:
         (whole.add_shard if sharded else whole.add_replica)(part)
-        faiss.add_to_referenced_objects(whole, part)
+        of.add_to_referenced_objects(whole, part)
     return whole
 
 
@@ -253,9 +254,10 @@ def _on_one(
 ) -> Any:
     import faiss
 
-    resources = faiss.StandardGpuResources()  # type: ignore[attr-defined]
+    of: Any = faiss
+    resources = of.StandardGpuResources()
     index = _empty(structure, resources, device, vectors.shape[1], len(numbers))
-    faiss.add_to_referenced_objects(index, resources)
+    of.add_to_referenced_objects(index, resources)
     if structure == "cagra":
         # A graph is made of all at once.
         index.train(vectors[numbers].astype(np.float32))
