@@ -139,7 +139,7 @@ class Library(Tagging, Looking):
             max_pixels: refuse larger pictures; default 200 million.
             draft: decode JPEG at a reduced scale where that still covers the encoder's input.
             commit_seconds: seconds between commits.
-            index_kind: `flat`, `rabitq` or `ivf`, or `auto` for what suits; remembered.
+            index_kind: `flat`, `rabitq`, `ivf`, `hnsw`, or `auto`: what suits; remembered.
             memory_budget: bytes that an index may take in memory (0: any); remembered.
             recall: the share of the 10 nearest that a search should find; remembered.
             wait: seconds to wait for another writer.

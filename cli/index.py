@@ -92,8 +92,8 @@ def index(
         typer.Option(
             "--index-kind",
             metavar="NAME",
-            help="How to search: `flat` (exact), `rabitq`, `ivf`, or `auto` for what suits the "
-            "library; remembered.",
+            help="How to search: `flat` (exact), `rabitq`, `ivf`, `hnsw`, or `auto` for what "
+            "suits the library; remembered.",
             show_default=False,
         ),
     ] = None,

@@ -160,7 +160,7 @@ class EncoderStatus:
 class IndexStatus:
     """One segment of an index: `count` vectors of one kind of item, rows `first` to before `end`.
 
-    `structure` is flat (exact), rabitq or ivf. `recall` is the share of the 10 true nearest
+    `structure` is flat (exact), rabitq, ivf or hnsw. `recall` is the share of the 10 true nearest
     that it was measured to find, with searches of `probes` of its `lists` and `candidates`
     compared exactly, and `queries` says what was asked; all None where it is exact.
     """

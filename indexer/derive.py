@@ -16,6 +16,7 @@ from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.indices import choice, segments, store
 from xsearch.indexer.indices.coverage import Coverage
 from xsearch.indexer.indices.recall import Queries, sample_queries
+from xsearch.indexer.indices.rows import StoredRows
 from xsearch.indexer.indices.sealing import codes_are_whole
 from xsearch.indexer.indices.store import Place, Segment
 from xsearch.indexer.reader import EncoderRow
@@ -116,7 +117,9 @@ class _Update:
         for segment in found:
             header = segment.header
             approximate = header.structure != "flat"
-            other = header.structure == "ivf" and chosen.structure != "ivf"
+            # Small parts of an inverted file have one list.
+            fitting = ("rabitq", "ivf") if chosen.structure == "ivf" else (chosen.structure,)
+            other = header.structure not in fitting
             if approximate and (other or header.wanted != self._wishes.recall):
                 break
             suitable.append(segment)
@@ -129,14 +132,15 @@ class _Update:
         vectors = current_rows(path, encoder.rows, encoder.dim)
         lists = choice.lists_of(chosen.structure, len(rows))
         queries = self._queries(vectors)
-        return store.build_ivf(
+        return store.build_approximate(
             self._place, first, end, rows, vectors, lists, queries, self._wishes.recall
         )
 
     def _queries(self, vectors: NDArray[np.float16]) -> Queries:
         kind = self._place.kind
+        stored = StoredRows(vectors)
         own, other = (
-            vectors[self._sample(which)].astype(np.float32)
+            stored[self._sample(which)].astype(np.float32)
             for which in (kind, "text" if kind == "image" else "image")
         )
         texts = None

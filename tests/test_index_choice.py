@@ -40,6 +40,7 @@ MIB = 1 << 20
         (10, 512, Wishes(structure="ivf"), "ivf", 1),
         (1_000_000, 512, Wishes(structure="rabitq"), "rabitq", 1),
         (1_000_000, 512, Wishes(structure="flat"), "flat", 0),
+        (1_000_000, 512, Wishes(structure="hnsw"), "hnsw", 0),
     ],
 )
 def test_the_choice_follows_from_the_numbers(
@@ -81,7 +82,7 @@ def test_lists_grow_with_the_square_root() -> None:
     assert [lists_of("ivf", 4**power) for power in (8, 9, 10, 11)] == [256, 512, 1_024, 2_048]
     assert lists_of("ivf", 100) == 1
     assert lists_of("rabitq", 10**7) == 1
-    assert lists_of("flat", 10**7) == 0
+    assert lists_of("flat", 10**7) == lists_of("hnsw", 10**7) == 0
 
 
 def test_what_is_not_asked_anew_stays() -> None:

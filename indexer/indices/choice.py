@@ -35,6 +35,8 @@ _REFINE_SECONDS = 3.3e-9
 _ASSIGN_SECONDS = 0.025e-9
 _ENCODE_SECONDS = 12e-9
 _PROBED = 1 / 16
+_LOOKED = 15
+_LINK_BYTES = 150
 _CANDIDATES = 500
 
 
@@ -147,6 +149,11 @@ def cost(structure: Structure, count: int, dim: int) -> Cost:
     bits = count // 8 + 1
     if structure == "flat":
         return Cost(count * dim * 2, bits, count * dim * _EXACT_SECONDS, 0.0)
+    if structure == "hnsw":
+        # Vectors and neighbours; the nodes that a search looks at, and that building does.
+        size = count * (dim * 2 + _LINK_BYTES)
+        looked = min(count, _LOOKED * math.log2(count + 2)) * dim * _REFINE_SECONDS
+        return Cost(size, size, looked, count * looked)
     codes = count * (dim // 8 + 16) + lists * dim * 4 + bits
     seconds = query_seconds(lists, count, dim, max(lists * _PROBED, 1), _CANDIDATES)
     training = 40 * lists * lists * dim * 8 * _ASSIGN_SECONDS
@@ -175,4 +182,4 @@ def lists_of(structure: Structure, count: int) -> int:
         return 0
     if count < _LISTS_FROM:
         return 1
-    return min(2 ** round(math.log2(math.sqrt(count))), _MOST_LISTS)
+    return min(int(2 ** round(math.log2(math.sqrt(count)))), _MOST_LISTS)

@@ -73,20 +73,22 @@ def view(vectors: NDArray[np.float16]) -> Any:
     """
     import faiss
 
+    # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
+    wrapper: Any = faiss
     index: Any = faiss.IndexScalarQuantizer(
         vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
     data = np.ascontiguousarray(vectors).view(np.uint8).reshape(-1)
     if len(data):
         # What `create_view` does, which cannot be called from Python.
-        codes: Any = faiss.MaybeOwnedVectorUInt8()
+        codes = wrapper.MaybeOwnedVectorUInt8()
         start = faiss.swig_ptr(data)
         codes.is_owned = False
         codes.view_data, codes.view_size = start, data.size
         codes.c_ptr, codes.c_size = start, data.size
         index.codes = codes
         index.ntotal = len(vectors)
-    faiss.add_to_referenced_objects(index, data)
+    wrapper.add_to_referenced_objects(index, data)
     return index
 
 

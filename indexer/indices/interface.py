@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-Structure = Literal["flat", "rabitq", "ivf"]
-STRUCTURES: tuple[Structure, ...] = ("flat", "rabitq", "ivf")
+Structure = Literal["flat", "rabitq", "ivf", "hnsw"]
+STRUCTURES: tuple[Structure, ...] = ("flat", "rabitq", "ivf", "hnsw")
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How hard an approximate index tries.
+
+    For a graph, `probes` is how many nodes are kept in view, and there are no `candidates`.
 
     `probes` is how many lists of an inverted file are scanned, `candidates` how many of what they
     hold are compared exactly for 10 hits.

@@ -12,15 +12,14 @@ faster than four-bit queries here, and reads the whole file when it is opened.)
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xsearch.indexer.indices.choice import query_seconds
 from xsearch.indexer.indices.coverage import Coverage, Selection
 from xsearch.indexer.indices.exact import exact_search, nothing, threads_for
 from xsearch.indexer.indices.interface import Effort, Structure
-from xsearch.indexer.vectors import chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,12 +33,16 @@ _QUERY_BITS = 4
 _FEW = 5_000
 # At least so many candidates for each hit.
 _CANDIDATES = 10
+_TRIED = (50, 100, 200, 400, 800, 1_600, 3_200)
 # Training: points for each centroid, and rounds of k-means.
 _POINTS = 40
 _ROUNDS = 8
 _ID_BYTES = 8
-# The least effort there is: what tuning begins with.
-LEAST = Effort(1, 1)
+
+
+def compared_exactly(count: int) -> bool:
+    """Whether so few rows are better compared one by one than searched with a selector."""
+    return count <= _FEW
 
 
 class IvfIndex:
@@ -76,7 +79,7 @@ class IvfIndex:
             min(math.ceil(self.effort.probes / math.sqrt(share)), self.lists),
             max(self.effort.candidates, _CANDIDATES * k),
         )
-        if chosen.count <= max(_FEW, effort.candidates):
+        if compared_exactly(chosen.count) or chosen.count <= effort.candidates:
             return exact_search(self._rows, chosen.rows, queries, k)
         candidates = self._candidates(queries, k, effort, chosen)
         found = [
@@ -117,42 +120,39 @@ class IvfIndex:
         return similarities[0], found[0]
 
 
-def build(vectors: NDArray[np.float16], coverage: Coverage, lists: int) -> Any:
-    """FAISS' inverted file over a segment's rows of `vectors`, which are the whole store's.
+def build(rows: StoredRows, coverage: Coverage, lists: int) -> Any:
+    """FAISS' inverted file over a segment's rows.
 
     Training is repeatable: the same rows give the same file.
     """
     import faiss
 
-    dim = vectors.shape[1]
+    dim = rows.vectors.shape[1]
     centroids: Any = faiss.IndexFlatIP(dim)
     index: Any = faiss.IndexIVFRaBitQ(centroids, dim, lists, faiss.METRIC_INNER_PRODUCT)
     index.qb = _QUERY_BITS
     index.cp.niter = _ROUNDS
-    rows = coverage.rows
+    numbers = coverage.rows
     sample = np.random.default_rng(0).choice(
-        rows, min(len(rows), max(_POINTS * lists, 10_000)), replace=False
+        numbers, min(len(numbers), max(_POINTS * lists, 10_000)), replace=False
     )
-    index.train(vectors[np.sort(sample)].astype(np.float32))
-    for _, piece in chunks(rows):
-        index.add_with_ids(vectors[piece].astype(np.float32), piece - coverage.first)
+    index.train(rows[np.sort(sample)].astype(np.float32))
+    for piece, vectors in rows.pieces(numbers):
+        index.add_with_ids(vectors, piece - coverage.first)
     return index
 
 
-def serialize(index: Any) -> tuple[NDArray[np.uint8], int]:
-    """The bytes that FAISS writes, and how many at their end are the codes and their ids."""
-    import faiss
-
-    return faiss.serialize_index(index), index.ntotal * (index.code_size + _ID_BYTES)
+def codes_size(index: Any) -> int:
+    """How many of the bytes that FAISS writes, at their end, are the codes and their ids."""
+    return int(index.ntotal) * (int(index.code_size) + _ID_BYTES)
 
 
-def load(path: Path) -> Any:
-    """FAISS' index of a file that is sealed, memory-mapped.
-
-    Raises:
-        RuntimeError: FAISS cannot read it.
-    """
-    import faiss
-
-    index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    return index
+def efforts(lists: int, count: int, dim: int) -> list[Effort]:
+    """All efforts worth a try, the cheapest first."""
+    probes = {lists}
+    probes |= {2**power for power in range(int(math.log2(lists)) + 1) if 2**power >= lists // 128}
+    found = [Effort(probe, min(candidates, count)) for probe in probes for candidates in _TRIED]
+    return sorted(
+        dict.fromkeys(found),
+        key=lambda effort: query_seconds(lists, count, dim, effort.probes, effort.candidates),
+    )

@@ -9,16 +9,15 @@ effort, the other half measure it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from xsearch.indexer.indices.choice import query_seconds
 from xsearch.indexer.indices.coverage import Coverage
 from xsearch.indexer.indices.exact import exact_search
-from xsearch.indexer.indices.interface import Effort
-from xsearch.indexer.indices.ivf import IvfIndex
+from xsearch.indexer.indices.interface import Effort, VectorIndex
 from xsearch.indexer.indices.rows import StoredRows
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _LIKE = 64
 # Fewer texts than this do not say what people ask of a library.
 _ENOUGH = 32
 _NEAR, _FAR = 0.95, 0.5
-_CANDIDATES = (50, 100, 200, 400, 800, 1_600, 3_200)
 # Of what a search may miss, the part that tuning leaves for the queries it does not see.
 _MARGIN = 0.25
 # Cosines as good as equal: which of such neighbours is found does not matter.
@@ -72,40 +70,38 @@ def sample_queries(
     return Queries(vectors, f"{len(like)} near its own, {len(cross)} {words}")
 
 
-def tune(
-    index: IvfIndex, rows: StoredRows, coverage: Coverage, queries: Queries, wanted: float
-) -> tuple[Effort, float]:
-    """The least effort that reaches the wanted recall, and the recall that it was measured to have.
+class Tunable(VectorIndex, Protocol):
+    """An index that can try harder."""
 
-    Where none reaches it, it is the greatest.
+    effort: Effort
+
+
+def tune(
+    index: Tunable,
+    efforts: Sequence[Effort],
+    rows: StoredRows,
+    coverage: Coverage,
+    queries: Queries,
+    wanted: float,
+) -> tuple[Effort, float]:
+    """The first of some efforts that reaches the wanted recall, and the recall that it has.
+
+    Where none reaches it, it is the last.
     """
     truth = exact_search(rows, coverage.rows, queries.vectors, K)[0]
     tuned, held = slice(0, None, 2), slice(1, None, 2)
     aim = wanted + (1 - wanted) * _MARGIN
-    for effort in _efforts(index.lists, len(coverage.rows), rows.vectors.shape[1]):
+    for effort in efforts:
         index.effort = effort
         if _recall(index, queries.vectors[tuned], truth[tuned]) >= aim:
             break
     return index.effort, _recall(index, queries.vectors[held], truth[held])
 
 
-def _recall(index: IvfIndex, queries: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+def _recall(index: Tunable, queries: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
     found = index.search(queries, K)[0]
     least = truth[:, -1:] - _EQUAL
     return float(np.mean(found[:, : truth.shape[1]] >= least))
-
-
-def _efforts(lists: int, count: int, dim: int) -> list[Effort]:
-    """All efforts worth a try, the cheapest first."""
-    probes = {lists}
-    probes |= {2**power for power in range(int(math.log2(lists)) + 1) if 2**power >= lists // 128}
-    efforts = [
-        Effort(probe, min(candidates, count)) for probe in probes for candidates in _CANDIDATES
-    ]
-    return sorted(
-        dict.fromkeys(efforts),
-        key=lambda effort: query_seconds(lists, count, dim, effort.probes, effort.candidates),
-    )
 
 
 def _some(

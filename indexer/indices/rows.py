@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from xsearch.indexer.vectors import chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 _MAPPED = 256 << 20
 # From so many rows on, mapping them and giving the memory back is quicker than a read for each.
 _SCATTERED = 20_000
+_PIECE = 16_384
 
 
 class StoredRows:
@@ -45,6 +49,14 @@ class StoredRows:
         width = self.vectors.shape[1] * 2
         data = b"".join([read(handle, width, row * width) for row in rows.tolist()])
         return np.frombuffer(data, "<f2").reshape(len(rows), -1)
+
+    def pieces(
+        self, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Many rows, ascending, a piece at a time: their numbers and float32 (n, dim)."""
+        for _, piece in chunks(rows, _PIECE):
+            yield piece, self.vectors[piece].astype(np.float32)
+            self.release()
 
     def release(self) -> None:
         """Give back what a large file's mapping holds; the system's own cache of it stays."""

@@ -100,7 +100,7 @@ def read_sealed(path: Path) -> Sealed | None:
         if zlib.crc32(described, zlib.crc32(rows, found)) != crc:
             return None
         header = _parse(described)
-        return header and Sealed(header, rows, head, codes, codes_crc)
+        return None if header is None else Sealed(header, rows, head, codes, codes_crc)
 
 
 def codes_are_whole(path: Path, sealed: Sealed) -> bool:

@@ -10,13 +10,13 @@ import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xsearch.core.values import Kind
 from xsearch.indexer.disk import delete_others
 from xsearch.indexer.indices.coverage import Coverage
 from xsearch.indexer.indices.flat import FlatIndex
-from xsearch.indexer.indices.interface import Structure, VectorIndex
+from xsearch.indexer.indices.interface import Effort, Structure, VectorIndex
 from xsearch.indexer.indices.rows import StoredRows
 from xsearch.indexer.indices.sealing import Header, Sealed, read_sealed, write_sealed
 from xsearch.indexer.indices.segments import Span, chain
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from xsearch.indexer.indices.recall import Queries
+    from xsearch.indexer.indices.recall import Queries, Tunable
 
 FOLDER = "indices"
 _NAME = re.compile(
@@ -110,9 +110,7 @@ def open_segment(segment: Segment, rows: StoredRows) -> VectorIndex:
     coverage = Coverage.unpack(header.first, header.end, segment.sealed.bits)
     if header.effort is None:
         return FlatIndex(rows, coverage)
-    from xsearch.indexer.indices.ivf import IvfIndex, load
-
-    return IvfIndex(load(segment.path), rows, coverage, header.effort)
+    return _searcher(_load(segment.path), header.structure, rows, coverage, header.effort)
 
 
 def build_flat(place: Place, first: int, end: int, numbers: NDArray[np.int64]) -> Path:
@@ -126,7 +124,7 @@ def build_flat(place: Place, first: int, end: int, numbers: NDArray[np.int64]) -
     return _write(place, header, coverage, None, 0)
 
 
-def build_ivf(
+def build_approximate(
     place: Place,
     first: int,
     end: int,
@@ -136,25 +134,58 @@ def build_ivf(
     queries: Queries,
     wanted: float,
 ) -> Path:
-    """Write an inverted file over some rows, tuned to the wanted recall; returns its file.
+    """Write a segment over some rows, tuned to the wanted recall; returns its file.
+
+    It is an inverted file of so many lists, or a graph where `lists` is 0.
 
     Raises:
         OSError: the disk refused.
     """
-    from xsearch.indexer.indices import ivf
+    import faiss
+
+    from xsearch.indexer.indices import hnsw, ivf
     from xsearch.indexer.indices.recall import tune
 
     coverage = Coverage.of(first, end, numbers)
     rows = StoredRows(vectors)
-    index = ivf.build(vectors, coverage, lists)
-    effort, recall = tune(
-        ivf.IvfIndex(index, rows, coverage, ivf.LEAST), rows, coverage, queries, wanted
-    )
-    structure: Structure = "rabitq" if lists == 1 else "ivf"
+    structure: Structure
+    if lists:
+        structure = "rabitq" if lists == 1 else "ivf"
+        index = ivf.build(rows, coverage, lists)
+        efforts = ivf.efforts(lists, len(numbers), place.dim)
+        codes = ivf.codes_size(index)
+    else:
+        structure = "hnsw"
+        index, efforts = hnsw.build(rows, coverage), hnsw.efforts()
+        codes = hnsw.codes_size(index)
+    searcher = _searcher(index, structure, rows, coverage, efforts[0])
+    effort, recall = tune(searcher, efforts, rows, coverage, queries, wanted)
     header = _header(place, structure, coverage, len(numbers), lists, wanted)
-    data, codes_size = ivf.serialize(index)
     header = header.measured(effort, recall, queries.words)
-    return _write(place, header, coverage, data, codes_size)
+    return _write(place, header, coverage, faiss.serialize_index(index), codes)
+
+
+def _load(path: Path) -> Any:
+    """FAISS' index of a file that is sealed, memory-mapped.
+
+    Raises:
+        RuntimeError: FAISS cannot read it.
+    """
+    import faiss
+
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+
+
+def _searcher(
+    index: Any, structure: Structure, rows: StoredRows, coverage: Coverage, effort: Effort
+) -> Tunable:
+    if structure == "hnsw":
+        from xsearch.indexer.indices.hnsw import HnswIndex
+
+        return HnswIndex(index, rows, coverage, effort)
+    from xsearch.indexer.indices.ivf import IvfIndex
+
+    return IvfIndex(index, rows, coverage, effort)
 
 
 def drop_stale(library: Path, keep: set[Path]) -> list[Path]:
