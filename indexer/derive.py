@@ -243,10 +243,11 @@ def _count(found: list[Segment]) -> int:
 def _rows_of(
     catalog: Catalog, encoder: EncoderRow, kind: Kind, first: int = 0
 ) -> NDArray[np.int64]:
+    # Not a join, which would begin with all items of the kind.
+    own = sa.select(items.c.kind).where(items.c.id == embeddings.c.item_id).scalar_subquery()
     query = (
         sa.select(embeddings.c.row)
-        .join(items, items.c.id == embeddings.c.item_id)
-        .where(embeddings.c.encoder_id == encoder.id, items.c.kind == kind)
+        .where(embeddings.c.encoder_id == encoder.id, own == kind)
         .where(embeddings.c.row >= first, embeddings.c.row < encoder.rows)
         .order_by(embeddings.c.row)
     )

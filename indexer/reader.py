@@ -138,15 +138,18 @@ class Snapshot:
         ]
 
     def deleted_rows(self, encoder: int) -> list[int]:
-        """Vector rows of items marked as deleted."""
-        return [
+        """Vector rows of items marked as deleted.
+
+        A cross join keeps the order of the tables: the deleted items, few and indexed, come first.
+        """
+        return sorted(
             row[0]
             for row in self.all(
-                "SELECT e.row FROM items i JOIN embeddings e ON e.item_id = i.id"
-                " WHERE i.deleted_at IS NOT NULL AND e.encoder_id = ? ORDER BY e.row",
+                "SELECT e.row FROM items i CROSS JOIN embeddings e"
+                " WHERE e.item_id = i.id AND i.deleted_at IS NOT NULL AND e.encoder_id = ?",
                 (encoder,),
             )
-        ]
+        )
 
     def rows_at(self, encoder: int, items: Sequence[int]) -> dict[int, int]:
         """The vector rows of some items, by item; those that have none are left out."""

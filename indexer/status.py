@@ -98,7 +98,7 @@ def _segments(place: Place, rows: int) -> tuple[IndexStatus, ...]:
                 wanted_recall=header.wanted if header.effort else None,
                 recall=header.recall,
                 queries=header.queries,
-                bytes=segment.path.stat().st_size,
+                bytes=segment.sealed.size,
             )
         )
     return tuple(found)

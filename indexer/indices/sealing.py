@@ -72,6 +72,7 @@ class Header:
 class Sealed:
     """An opened file whose seal is whole: its header, the rows' bits, and where the codes lie."""
 
+    size: int
     header: Header
     bits: bytes
     codes_start: int
@@ -100,7 +101,9 @@ def read_sealed(path: Path) -> Sealed | None:
         if zlib.crc32(described, zlib.crc32(rows, found)) != crc:
             return None
         header = _parse(described)
-        return None if header is None else Sealed(header, rows, head, codes, codes_crc)
+        if header is None:
+            return None
+        return Sealed(size + _SEAL.size, header, rows, head, codes, codes_crc)
 
 
 def codes_are_whole(path: Path, sealed: Sealed) -> bool:
