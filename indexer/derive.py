@@ -91,7 +91,7 @@ class _Update:
         """The files that stay, and those that were written."""
         end = self._encoder.rows
         found = [] if force else store.find_segments(self._place, end)
-        new = self._rows(_end(found))
+        new = self._new(found)
         total = _count(found) + len(new)
         if total == 0:
             return [], []
@@ -99,16 +99,19 @@ class _Update:
         suitable = self._suitable(found, chosen)
         if len(suitable) < len(found):
             found = suitable
-            new = self._rows(_end(found))
+            new = self._new(found)
         files = {segment.span: segment.path for segment in found}
         exact_rows = total if chosen.structure == "flat" else 0
         plan = segments.plan(list(files), len(new), end, exact_rows)
+        # What segments say of their rows spares the catalog a look at each.
+        rows = np.concatenate([*(_held(segment) for segment in found), new])
         written = []
         if plan.build is not None:
-            written.append(self._build(*plan.build, chosen))
+            first, end = plan.build
+            written.append(self._build(first, end, rows[rows >= first], chosen))
         if plan.tail is not None:
-            rows = self._rows(plan.tail[0])
-            written.append(store.build_flat(self._place, *plan.tail, rows))
+            first, end = plan.tail
+            written.append(store.build_flat(self._place, first, end, rows[rows >= first]))
         return [files[span] for span in plan.keep], written
 
     def _suitable(self, found: list[Segment], chosen: choice.Choice) -> list[Segment]:
@@ -125,8 +128,7 @@ class _Update:
             suitable.append(segment)
         return suitable
 
-    def _build(self, first: int, end: int, chosen: choice.Choice) -> Path:
-        rows = self._rows(first)
+    def _build(self, first: int, end: int, rows: NDArray[np.int64], chosen: choice.Choice) -> Path:
         encoder = self._encoder
         path = vector_path(self._place.library, encoder.fingerprint, encoder.generation)
         vectors = current_rows(path, encoder.rows, encoder.dim)
@@ -148,8 +150,9 @@ class _Update:
             texts = self._reference(self._place.fingerprint)
         return sample_queries(own, other, texts)
 
-    def _rows(self, first: int) -> NDArray[np.int64]:
-        return _rows_of(self._catalog, self._encoder, self._place.kind, first)
+    def _new(self, found: list[Segment]) -> NDArray[np.int64]:
+        """The rows beyond those of some segments."""
+        return _rows_of(self._catalog, self._encoder, self._place.kind, _end(found))
 
     def _sample(self, kind: str) -> NDArray[np.int64]:
         """Some rows of live items; the catalog lists items by the hash of their content."""
@@ -222,9 +225,14 @@ def index_problems(library: Path, catalog: Catalog) -> list[str]:
 def _covers(segment: Segment, rows: NDArray[np.int64]) -> bool:
     """Whether a segment holds those of some rows that lie in its range."""
     header = segment.header
-    held = Coverage.unpack(header.first, header.end, segment.sealed.bits).rows
     inside = rows[(rows >= header.first) & (rows < header.end)]
-    return header.count == len(inside) and np.array_equal(held, inside)
+    return header.count == len(inside) and np.array_equal(_held(segment), inside)
+
+
+def _held(segment: Segment) -> NDArray[np.int64]:
+    """The rows that a segment says it holds."""
+    header = segment.header
+    return Coverage.unpack(header.first, header.end, segment.sealed.bits).rows
 
 
 def place_of(library: Path, encoder: EncoderRow, kind: Kind) -> Place:
