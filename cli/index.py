@@ -13,6 +13,7 @@ from xsearch.cli.options import (
     EncoderOption,
     JsonOption,
     LibraryOption,
+    MaxPixelsOption,
     WaitOption,
     WorkersOption,
 )
@@ -81,10 +82,7 @@ def index(
             "missing or empty.",
         ),
     ] = True,
-    max_pixels: Annotated[
-        int,
-        typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
-    ] = 200,
+    max_pixels: MaxPixelsOption = 200,
     wait: WaitOption = 10.0,
     as_json: JsonOption = False,
 ) -> None:

@@ -67,7 +67,7 @@ def _build(library: Path, catalog: Catalog, encoder: EncoderRow, kind: Kind) -> 
         raise StorageError(
             f"{library}: the index could not be written ({error.strerror or error}). "
             "Everything indexed is safe and can be searched; free some space and run "
-            "`xsearch index` again."
+            "the command again."
         ) from error
 
 
