@@ -7,6 +7,7 @@ import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
@@ -36,6 +37,9 @@ from xsearch.indexer.vectors import (
     open_rows,
     vector_path,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CHUNK = 500
 _ROWS = 16_384
@@ -159,8 +163,9 @@ def _next_generations(
     written: list[_Generation] = []
     try:
         for encoder in catalog.encoders("active", "building"):
+            old = current_rows(_path(library, encoder), encoder.rows, encoder.dim)
             if _live_vectors(catalog, encoder) < encoder.rows:
-                written.append(_next_generation(library, catalog, encoder, progress))
+                written.append(_next_generation(library, catalog, encoder, old, progress))
     except BaseException:
         drop_old_vectors(library, catalog)
         raise
@@ -176,7 +181,11 @@ class _Generation:
 
 
 def _next_generation(
-    library: Path, catalog: Catalog, encoder: EncoderRow, progress: ProgressCallback | None
+    library: Path,
+    catalog: Catalog,
+    encoder: EncoderRow,
+    old: NDArray[np.float16],
+    progress: ProgressCallback | None,
 ) -> _Generation:
     """Write the vectors of live items to the next generation's file."""
     with catalog.reading() as connection:
@@ -187,7 +196,6 @@ def _next_generation(
             .order_by(embeddings.c.row)
         ).all()
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    old = current_rows(_path(library, encoder), encoder.rows, encoder.dim)
     target = vector_path(library, encoder.fingerprint, encoder.generation + 1)
     with contextlib.suppress(FileNotFoundError):
         target.unlink()  # What an interrupted compaction left.
