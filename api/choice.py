@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xsearch.core.errors import EncoderError, EncoderMismatchError, UsageError
+from xsearch.core.errors import (
+    EncoderError,
+    EncoderMismatchError,
+    MissingExtraError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from xsearch.core.encoder import DualEncoder
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 
     Wanted = str | os.PathLike[str] | DualEncoder
 
+BUILTIN = "builtin"
+_UNLOADABLE = (EncoderError, MissingExtraError, UsageError)
 JOINT = "+"
 """Between the names of encoders that are to be searched with together."""
 
@@ -37,20 +44,23 @@ class EncoderChoice:
             EncoderError: one cannot be loaded.
             EncoderMismatchError: the library has no vectors of one, or not all.
         """
-        from xsearch.indexer.reader import usable_encoder
 
         own = snapshot.encoder()
-        if self._given is None and own is not None and own.fingerprint in self._loaded:
-            return [self._loaded[own.fingerprint]]
-        wanted = [self._source(own)] if self._given is None else _parts(self._given)
-        encoders = [self._open(one) for one in wanted]
-        for encoder in encoders:
-            usable_encoder(snapshot, encoder.info, self._folder)
-        return encoders
+        if self._given is None:
+            return [self._own(own)]
+        wanted = parts(self._given)
+        try:
+            return self._usable(snapshot, [self._open(one) for one in wanted])
+        except EncoderMismatchError:
+            # A folder may hold another encoder by now than when it was loaded.
+            return self._usable(snapshot, [self._open(one, anew=True) for one in wanted])
 
     def load_one(self, snapshot: Snapshot, wanted: Wanted | None) -> DualEncoder:
-        """The encoder of a name or folder, whatever the library has; by default its own."""
-        return self._open(self._source(snapshot.encoder()) if wanted is None else wanted)
+        """The encoder of a name or folder, as it is now; by default the library's own one's."""
+        own = snapshot.encoder()
+        if wanted is None:
+            wanted = BUILTIN if own is None else own.source
+        return self._open(wanted, anew=True)
 
     def to_index_with(self, snapshot: Snapshot) -> tuple[DualEncoder, list[DualEncoder]]:
         """The library's own encoder, and the others that it keeps.
@@ -58,12 +68,18 @@ class EncoderChoice:
         Raises:
             EncoderError: one cannot be loaded.
             EncoderMismatchError: another was asked for than the library's own.
+            UsageError: several were asked for, and the library has none yet.
         """
         from xsearch.indexer.reader import check_fingerprint
 
         own = snapshot.encoder()
         encoders = self.load(snapshot)
         if own is None:
+            if len(encoders) > 1:
+                raise UsageError(
+                    f"{self._folder}: a new library begins with one encoder; add others with: "
+                    "xsearch reindex --encoder NAME --keep"
+                )
             return encoders[0], []
         chosen = next((one for one in encoders if one.fingerprint == own.fingerprint), None)
         if chosen is None:
@@ -72,35 +88,76 @@ class EncoderChoice:
         kept = [row for row in snapshot.encoders() if row.state == "active" and row.id != own.id]
         return chosen, [self._kept(row) for row in kept]
 
-    def find(self, snapshot: Snapshot, wanted: Wanted) -> EncoderRow:
+    def find(self, snapshot: Snapshot, wanted: Wanted, *, kept_first: bool = False) -> EncoderRow:
         """The row of an encoder that the library has, by its name, source or fingerprint.
+
+        Of several that answer to a name the one in use counts, or, with `kept_first`, one that is
+        kept beside it; last of all one that is retired.
 
         Raises:
             UsageError: it has none of that name.
         """
-        if not isinstance(wanted, str | os.PathLike):
-            names = {wanted.fingerprint}
-        else:
+        if isinstance(wanted, str | os.PathLike):
             from xsearch.retrieval.encoders.names import canonical
 
             text = os.fspath(wanted)
             names = {text, canonical(text), str(Path(text).absolute())}
-        rows = snapshot.encoders()
+        else:
+            text, names = wanted.name, {wanted.fingerprint}
+        own = snapshot.encoder()
+        order = {"active": 1, "building": 2, "retired": 4}
+
+        def rank(row: EncoderRow) -> int:
+            if own is not None and row.id == own.id:
+                return 3 if kept_first else 0
+            return order[row.state]
+
+        rows = sorted(snapshot.encoders(), key=rank)
         for row in rows:
             if names & {row.name, row.source, row.fingerprint}:
                 return row
-        there = ", ".join(row.name for row in rows) or "none"
-        raise UsageError(f"{self._folder}: it has no encoder {wanted!r}; it has: {there}")
+        there = ", ".join(f"{row.name} ({row.fingerprint})" for row in rows) or "none"
+        raise UsageError(f"{self._folder}: it has no encoder {text}; it has: {there}")
+
+    @property
+    def follows(self) -> bool:
+        """Whether the library's own encoder is used, whichever that is at the time."""
+        return self._given is None
+
+    def _own(self, row: EncoderRow | None) -> DualEncoder:
+        """The encoder in use, as it was recorded."""
+        from xsearch.indexer.reader import check_fingerprint
+
+        if row is None:
+            return self._open(BUILTIN)
+        if row.fingerprint in self._loaded:
+            return self._loaded[row.fingerprint]
+        try:
+            encoder = self._open(row.source, anew=True)
+        except _UNLOADABLE as error:
+            raise EncoderError(
+                f"{self._folder} is searched with the encoder {row.name}, which cannot be loaded "
+                f"({error}). Bring it back, or where it has moved say so: xsearch reindex "
+                "--encoder PLACE"
+            ) from error
+        check_fingerprint(row, encoder.info, self._folder)
+        return encoder
+
+    def _usable(self, snapshot: Snapshot, encoders: list[DualEncoder]) -> list[DualEncoder]:
+        from xsearch.indexer.reader import usable_encoder
+
+        for encoder in encoders:
+            usable_encoder(snapshot, encoder.info, self._folder)
+        return encoders
 
     def _kept(self, row: EncoderRow) -> DualEncoder:
         """An encoder that the library keeps, as it was recorded."""
-        found = self._loaded.get(row.fingerprint)
-        if found is not None:
-            return found
+        if row.fingerprint in self._loaded:
+            return self._loaded[row.fingerprint]
         retire = f"or stop keeping it: xsearch reindex --retire {row.fingerprint}"
         try:
-            encoder = self._open(row.source)
-        except EncoderError as error:
+            encoder = self._open(row.source, anew=True)
+        except _UNLOADABLE as error:
             raise EncoderError(
                 f"{self._folder} keeps the encoder {row.name}, which cannot be loaded ({error}). "
                 f"Bring it back, {retire}"
@@ -113,10 +170,11 @@ class EncoderChoice:
             )
         return encoder
 
-    def _open(self, wanted: Wanted) -> DualEncoder:
+    def _open(self, wanted: Wanted, *, anew: bool = False) -> DualEncoder:
+        """Load an encoder by name, or from a folder; once, unless `anew`."""
         if isinstance(wanted, str | os.PathLike):
             key = os.fspath(wanted)
-            if key not in self._loaded:
+            if anew or key not in self._loaded:
                 from xsearch.retrieval.encoders import load_encoder
 
                 name = wanted if isinstance(wanted, str) else Path(wanted)
@@ -127,13 +185,8 @@ class EncoderChoice:
         self._loaded[encoder.fingerprint] = encoder
         return encoder
 
-    def _source(self, own: EncoderRow | None) -> Wanted:
-        if own is None:
-            return "builtin"
-        return self._loaded.get(own.fingerprint, own.source)
 
-
-def _parts(given: Wanted | Sequence[Wanted]) -> list[Wanted]:
+def parts(given: Wanted | Sequence[Wanted]) -> list[Wanted]:
     """The encoders of a list, or of `A+B`; a folder whose own name has a plus is one."""
     if not isinstance(given, str):
         if not isinstance(given, Sequence):

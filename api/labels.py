@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,20 +138,22 @@ def _classified(
     import numpy as np
 
     from xsearch.core.images import quiet_pillow
+    from xsearch.core.ordered import map_in_order
 
     done = 0
     with (
         quiet_pillow(),
-        ThreadPoolExecutor(workers or os.cpu_count() or 1, "xsearch-decode") as pool,
+        closing(
+            map_in_order(_reader(encoder), files, workers=workers, window=2 * batch_size)
+        ) as read,
     ):
-        read = _read_in_order(encoder, files, pool, 2 * batch_size)
         while chunk := list(itertools.islice(read, batch_size)):
             good = [pixels for _, pixels in chunk if not isinstance(pixels, str)]
             vectors = np.empty((0, encoder.dim), np.float32)
             if good:
                 vectors = encoder.embed_images(np.stack(good))
             found = results(labels, vectors, multi, top)
-            for path, pixels in chunk:
+            for (path, _), pixels in chunk:
                 done += 1
                 if progress:
                     progress(Progress("pictures", done, path=displayable(path)))
@@ -162,16 +163,12 @@ def _classified(
                     yield Classified(path, *next(found))
 
 
-def _read_in_order(
-    encoder: DualEncoder,
-    files: Iterator[tuple[Path, str | None]],
-    pool: ThreadPoolExecutor,
-    window: int,
-) -> Iterator[tuple[Path, Pixels | str]]:
-    """Prepared pictures, or why there is none, in order; at most `window` of them waiting."""
+def _reader(encoder: DualEncoder) -> Callable[[tuple[Path, str | None]], Pixels | str]:
+    """What makes a prepared picture of a file, or says why there is none."""
     from xsearch.core.images import decode
 
-    def read(path: Path, error: str | None) -> Pixels | str:
+    def read(file: tuple[Path, str | None]) -> Pixels | str:
+        path, error = file
         if error is not None:
             return error
         try:
@@ -179,18 +176,7 @@ def _read_in_order(
         except ImageError as refused:
             return str(refused)
 
-    waiting: collections.deque[tuple[Path, Future[Pixels | str]]] = collections.deque()
-    try:
-        for path, error in files:
-            waiting.append((path, pool.submit(read, path, error)))
-            if len(waiting) >= window:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return read
 
 
 def results(

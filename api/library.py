@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xsearch.arguments import as_paths, check_counts, names, silent
 from xsearch.choice import EncoderChoice
-from xsearch.core.errors import UsageError
+from xsearch.core.errors import EncoderMismatchError, UsageError
 from xsearch.core.paths import absolute
 from xsearch.core.query import Image
 from xsearch.core.values import KINDS, Hit, Kind
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         CompactReport,
         ExportReport,
         IndexReport,
-        Progress,
         ProgressCallback,
         ReindexReport,
         RemoveReport,
@@ -83,7 +83,13 @@ class Library(Tagging, Looking):
         from xsearch.retrieval.ensemble import search
 
         wanted = Image(query) if isinstance(query, Path) else query
-        return search(self.encoders, self._search(), wanted, k, target)
+        try:
+            return search(self.encoders, self._search(), wanted, k, target)
+        except EncoderMismatchError:
+            # Others may have changed the library's encoder, and dropped the old one's vectors.
+            if not self._choice.follows:
+                raise
+            return search(self.encoders, self._search(), wanted, k, target)
 
     @property
     def encoder(self) -> DualEncoder:
@@ -155,9 +161,9 @@ class Library(Tagging, Looking):
         from xsearch.indexer.run import IndexOptions, index
         from xsearch.retrieval.phrases import SUBJECTS
 
-        _check_counts(workers, batch_size)
+        check_counts(workers, batch_size)
         options = IndexOptions(
-            exclude_dirs=_names(exclude_dirs),
+            exclude_dirs=names(exclude_dirs),
             include_hidden=include_hidden,
             workers=workers,
             batch_size=batch_size,
@@ -170,9 +176,10 @@ class Library(Tagging, Looking):
             recall=recall,
             phrases=SUBJECTS,
         )
-        encoder, others = self._to_index_with()
-        chosen = _paths(paths)
+        chosen = as_paths(paths)
         with self._writing("xsearch index", wait):
+            # Under the lock: nobody changes the encoders now.
+            encoder, others = self._to_index_with()
             return index(self.path, encoder, chosen, options, progress, __version__, others)
 
     def reindex(
@@ -184,6 +191,7 @@ class Library(Tagging, Looking):
         partial: bool = False,
         workers: int | None = None,
         batch_size: int | None = None,
+        max_pixels: int | None = None,
         wait: float = DEFAULT_WAIT,
         progress: ProgressCallback | None = None,
     ) -> ReindexReport:
@@ -198,8 +206,8 @@ class Library(Tagging, Looking):
                 version of xsearch has it.
             switch: make it the library's own; otherwise it is only kept beside it.
             keep: keep the one that was the library's own, for `encoder="A+B"` or going back.
-            partial: change even where pictures cannot be reached now; they are embedded by the
-                next `index` that finds them.
+            partial: change even where pictures cannot be read now; they are embedded by the
+                next `index` that can.
             workers: threads that read and decode; default: the number of cores.
             batch_size: pictures given to the encoder at once; default: what suits it.
             wait: seconds to wait for another writer at the beginning.
@@ -210,19 +218,25 @@ class Library(Tagging, Looking):
             LibraryLockedError, LibraryReadOnlyError, StorageError.
         """
         from xsearch import __version__
+        from xsearch.core.images import DEFAULT_MAX_PIXELS
         from xsearch.indexer.reindex import reindex
         from xsearch.indexer.run import IndexOptions
         from xsearch.retrieval.phrases import SUBJECTS
 
-        _check_counts(workers, batch_size)
+        check_counts(workers, batch_size)
         with self._open_reader().snapshot() as snapshot:
             chosen = self._choice.load_one(snapshot, encoder)
         return reindex(
             self.path,
             chosen,
-            IndexOptions(workers=workers, batch_size=batch_size, phrases=SUBJECTS),
+            IndexOptions(
+                workers=workers,
+                batch_size=batch_size,
+                max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
+                phrases=SUBJECTS,
+            ),
             lambda wait: self._writing("xsearch reindex", wait),
-            progress or _silent,
+            progress or silent,
             __version__,
             switch=switch,
             keep=keep or not switch,
@@ -240,7 +254,7 @@ class Library(Tagging, Looking):
         from xsearch.indexer.reindex import retire
 
         with self._open_reader().snapshot() as snapshot:
-            row = self._choice.find(snapshot, encoder)
+            row = self._choice.find(snapshot, encoder, kept_first=True)
         with self._writing("xsearch reindex", wait), Catalog(self.path) as catalog:
             retire(catalog, row.fingerprint, row.name)
 
@@ -279,14 +293,13 @@ class Library(Tagging, Looking):
         from xsearch.indexer.imports.take import check, take_over
         from xsearch.indexer.run import IndexOptions
 
-        _check_counts(workers, batch_size)
+        check_counts(workers, batch_size)
         options = IndexOptions(workers=workers, batch_size=batch_size)
-        encoder, others = self._to_index_with()
-        with open_source(kind, source, images) as found:
+        with open_source(kind, source, images) as found, self._writing("xsearch import", wait):
+            encoder, others = self._to_index_with()
             check(found, encoder, options, progress)
             run = (options, progress, __version__, others)
-            with self._writing("xsearch import", wait):
-                return take_over(self.path, encoder, found, _paths(paths), *run)
+            return take_over(self.path, encoder, found, as_paths(paths), *run)
 
     def remove(self, path: PathLike, *, wait: float = DEFAULT_WAIT) -> RemoveReport:
         """Take a root, folder or file out of the library; the files themselves stay untouched.
@@ -357,7 +370,7 @@ class Library(Tagging, Looking):
         def choose(snapshot: Snapshot) -> EncoderRow | None:
             return self._choice.find(snapshot, encoder) if encoder else snapshot.encoder()
 
-        told = progress or _silent
+        told = progress or silent
         return export(self._open_reader(), choose, folder, format, captions, told)
 
     # Opening and closing
@@ -408,28 +421,6 @@ class Library(Tagging, Looking):
         from xsearch.indexer.lock import writer_lock
 
         return writer_lock(self.path, command, wait)
-
-
-def _check_counts(workers: int | None, batch_size: int | None) -> None:
-    if (batch_size is not None and batch_size < 1) or (workers is not None and workers < 1):
-        raise UsageError("workers and batch size must be at least 1")
-
-
-def _silent(_: Progress) -> None:
-    pass
-
-
-def _paths(paths: PathLike | Iterable[PathLike] | None) -> list[Path] | None:
-    if paths is None:
-        return None
-    given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [Path(path) for path in given]
-
-
-def _names(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def open(

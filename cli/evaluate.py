@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xsearch.cli.options import JsonOption
+from xsearch.cli.options import JsonOption, WorkersOption
 from xsearch.cli.render import (
     complain,
     native_stderr_closed,
@@ -129,15 +129,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            help="Threads that read and decode. Default: the number of cores.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     report: Annotated[
         Path | None,
         typer.Option(

@@ -13,6 +13,7 @@ from xsearch.cli.options import (
     EncoderOption,
     JsonOption,
     LibraryOption,
+    MaxPixelsOption,
     WaitOption,
     WorkersOption,
 )
@@ -83,10 +84,7 @@ def index(
             "missing or empty.",
         ),
     ] = True,
-    max_pixels: Annotated[
-        int,
-        typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
-    ] = 200,
+    max_pixels: MaxPixelsOption = 200,
     index_kind: Annotated[
         str | None,
         typer.Option(

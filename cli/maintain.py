@@ -123,7 +123,10 @@ def _encoder_line(encoder: EncoderStatus) -> str:
         f"{encoder.precision}"
     )
     if encoder.state == "building":
-        line += f"; not complete: {encoder.missing:,} to go, `xsearch reindex` goes on"
+        line += (
+            f"; not complete: {encoder.missing:,} to go, `xsearch reindex --encoder "
+            f"{encoder.source}` goes on"
+        )
     elif encoder.state != "own":
         line += f"; {encoder.state}, {counted(encoder.vectors, 'vector')}"
     return line

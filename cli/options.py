@@ -58,3 +58,7 @@ BatchSizeOption = Annotated[
         show_default=False,
     ),
 ]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
+]

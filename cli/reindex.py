@@ -11,6 +11,7 @@ from xsearch.cli.options import (
     DeviceOption,
     JsonOption,
     LibraryOption,
+    MaxPixelsOption,
     WaitOption,
     WorkersOption,
 )
@@ -75,6 +76,7 @@ def reindex(
     library: LibraryOption = None,
     workers: WorkersOption = None,
     batch_size: BatchSizeOption = None,
+    max_pixels: MaxPixelsOption = 200,
     device: DeviceOption = "auto",
     wait: WaitOption = 10.0,
     as_json: JsonOption = False,
@@ -87,7 +89,10 @@ def reindex(
     with xsearch.open(library, device=device, create=False) as opened:
         if retire is not None:
             opened.retire(retire, wait=wait)
-            write_line(f"{retire} is no longer kept; `xsearch compact` frees its space")
+            if as_json:
+                write_json({"retired": retire})
+            else:
+                write_line(f"{retire} is no longer kept; `xsearch compact` frees its space")
             return
         with native_stderr_closed(), progress_bar() as bar:
             report = opened.reindex(
@@ -97,22 +102,23 @@ def reindex(
                 partial=partial,
                 workers=workers,
                 batch_size=batch_size,
+                max_pixels=max_pixels * 1_000_000,
                 wait=wait,
                 progress=bar,
             )
     if as_json:
         write_json(report.to_dict())
     else:
-        _write(report, switch)
+        _write(report)
     if not report.complete:
         raise typer.Exit(1)
 
 
-def _write(report: ReindexReport, switch: bool) -> None:
-    for file in report.unreachable[:_SHOWN]:
+def _write(report: ReindexReport) -> None:
+    for file in report.failures[:_SHOWN]:
         complain(f"{short_path(file.path)}: {file.reason}", prefix="not read: ")
-    if len(report.unreachable) > _SHOWN:
-        complain(f"{len(report.unreachable) - _SHOWN:,} more", prefix="not read: ")
+    if report.unreadable > _SHOWN:
+        complain(f"{report.unreadable - _SHOWN:,} more", prefix="not read: ")
     write_line(
         f"embedded: {counted(report.images, 'picture')}, {counted(report.texts, 'text')} in "
         f"{duration(report.seconds)}"
@@ -121,11 +127,11 @@ def _write(report: ReindexReport, switch: bool) -> None:
         write_line(f"{counted(report.stale, 'picture')} gone or changed since: run `xsearch index`")
     if not report.complete:
         complain(
-            f"{counted(len(report.unreachable), 'picture')} cannot be read now, so the library is "
+            f"{counted(report.unreadable, 'item')} cannot be read now, so the library is "
             "searched as before. Bring them back and run it again, or give --partial to change "
             "without them."
         )
-    elif switch:
+    elif report.switched:
         write_line(f"encoder: {report.encoder} ({report.fingerprint}); searches use it now")
     else:
         write_line(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,10 @@ class FailedFile:
 
     path: Path
     reason: str
+
+
+def _failures(failures: Iterable[FailedFile]) -> list[dict[str, str]]:
+    return [{"path": displayable(file.path), "reason": file.reason} for file in failures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,7 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        row = asdict(self)
-        row["failures"] = [
-            {"path": displayable(failure.path), "reason": failure.reason}
-            for failure in self.failures
-        ]
-        return row
+        return asdict(self) | {"failures": _failures(self.failures)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ class ReindexReport:
 
     `images` and `texts` count items embedded. `complete` says that every item that can be
     reached has a vector now; `switched` that searches use them. `stale` counts pictures whose
-    file is gone or was edited, which the next `index` sorts out; `unreachable` are those that
-    may come back, such as on a drive that is not mounted.
+    file is gone or was edited, which the next `index` sorts out; `unreadable` those that cannot
+    be read now (a drive that is not mounted), of which `failures` names the first 1,000.
     """
 
     encoder: str
@@ -85,15 +84,12 @@ class ReindexReport:
     complete: bool = False
     switched: bool = False
     seconds: float = 0.0
-    unreachable: tuple[FailedFile, ...] = ()
+    unreadable: int = 0
+    failures: tuple[FailedFile, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        row = asdict(self)
-        row["unreachable"] = [
-            {"path": displayable(file.path), "reason": file.reason} for file in self.unreachable
-        ]
-        return row
+        return asdict(self) | {"failures": _failures(self.failures)}
 
 
 @dataclass(frozen=True, slots=True)

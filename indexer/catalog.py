@@ -25,7 +25,7 @@ from xsearch.indexer.tables import (
     roots,
     runs,
 )
-from xsearch.indexer.vectors import sync_folder
+from xsearch.indexer.vectors import sync_folder, unused_generation
 
 _CHUNK = 500
 _ENCODERS = sa.select(
@@ -155,7 +155,8 @@ class Catalog:
     def add_encoder(self, info: EncoderInfo) -> EncoderRow:
         """Begin with an encoder, or go on with one whose vectors are incomplete or out of date.
 
-        It is not searched with until it is activated; an active one stays as it is.
+        It is not searched with until it is activated; an active one stays so. Where it is loaded
+        from is recorded anew.
         """
         values = {
             "name": info.name,
@@ -169,15 +170,16 @@ class Catalog:
                 new = {
                     "fingerprint": info.fingerprint,
                     "dim": info.dim,
-                    "generation": 1,
+                    "generation": unused_generation(self.path.parent, info.fingerprint),
                     "rows": 0,
                     "created_at": now(),
                     "state": "building",
                 }
                 connection.execute(encoders.insert().values(values | new))
-            elif row.state != "active":
+            else:
+                state = "active" if row.state == "active" else "building"
                 changed = encoders.update().where(encoders.c.id == row.id)
-                connection.execute(changed.values(values | {"state": "building"}))
+                connection.execute(changed.values(values | {"state": state}))
         row = self.encoder(info.fingerprint)
         assert row is not None
         return row

@@ -6,9 +6,11 @@ search and write meanwhile, and a crash costs a few seconds of work.
 
 from __future__ import annotations
 
+import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from xsearch.core.encoder import DualEncoder
-from xsearch.core.errors import EncoderMismatchError
+from xsearch.core.errors import EncoderMismatchError, LibraryLockedError
 from xsearch.core.images import quiet_pillow
 from xsearch.core.paths import displayable
 from xsearch.core.reports import FailedFile, Progress, ProgressCallback
@@ -25,7 +27,7 @@ from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.disk import Reachable
 from xsearch.indexer.liveness import missing_items
 from xsearch.indexer.outcomes import Candidate, FileFailed, ImageRead
-from xsearch.indexer.reader import EncoderRow, FoundFile, MissingItem, Reader
+from xsearch.indexer.reader import EncoderRow, FoundFile, MissingItem, Reader, word
 from xsearch.indexer.reading import FileReader, read_in_order
 from xsearch.indexer.tables import embeddings, encoders, items
 from xsearch.indexer.vectors import VectorWriter, checksums, to_rows, vector_path
@@ -35,25 +37,35 @@ if TYPE_CHECKING:
 
     from xsearch.indexer.run import IndexOptions
 
-    Lock = Callable[[], AbstractContextManager[None]]
+    Lock = Callable[[float], AbstractContextManager[None]]
 
 _CHUNK = 256
+_NAMED = 1_000
 
 
 @dataclass(slots=True)
 class Filled:
     """What was done: items embedded, and those that could not be.
 
-    `unreachable` are pictures that may come back (a drive that is not mounted); `stale` counts
-    those whose file is gone or shows something else now, which the next `index` sorts out.
-    `failed` holds the ids of both.
+    `unreadable` counts items whose pictures cannot be read now (a drive that is not mounted, a
+    decoder that is not installed), of which `named` has the first; `stale` those whose file is
+    gone or shows something else now, which the next `index` sorts out. `failed` holds the ids
+    of both.
     """
 
     images: int = 0
     texts: int = 0
     stale: int = 0
-    unreachable: list[FailedFile] = field(default_factory=list)
+    unreadable: int = 0
+    named: list[FailedFile] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
+
+    def fail(self, item: int, path: Path, reason: str) -> None:
+        """Count an item that cannot be read now."""
+        self.failed.add(item)
+        self.unreadable += 1
+        if len(self.named) < _NAMED:
+            self.named.append(FailedFile(path, reason))
 
 
 def fill(
@@ -65,7 +77,8 @@ def fill(
 ) -> Filled:
     """Embed every live item that has no vector of an encoder, which the catalog knows already.
 
-    `lock` gives the writer's lock for one commit, or nothing where the caller holds it.
+    `lock` gives the writer's lock for one commit, or nothing where the caller holds it; it is
+    given the seconds to wait, below 0 for ever.
 
     Raises:
         EncoderMismatchError: the encoder was retired meanwhile.
@@ -112,17 +125,19 @@ class _Fill:
         try:
             self._embed_all()
         except KeyboardInterrupt:
-            self._commit()
+            # Who stops it should not wait for another writer.
+            with suppress(LibraryLockedError):
+                self._commit(wait=0)
             raise
         return self._filled
 
     def _embed_all(self) -> None:
-        waiting: dict[str, tuple[MissingItem, list[FoundFile]]] = {}
+        waiting: deque[tuple[MissingItem, list[FoundFile]]] = deque()
         workers = self._options.threads
         window = workers * 2 + self._batch_size
         for outcome in read_in_order(self._candidates(waiting), self._files, workers, window):
             assert isinstance(outcome, ImageRead | FileFailed)
-            item, others = waiting.pop(outcome.candidate.path)
+            item, others = waiting.popleft()
             self._take(item, outcome, others)
             self._tell(1, displayable(outcome.candidate.path))
             self._commit_if_due()
@@ -140,7 +155,7 @@ class _Fill:
             self._last_commit = time.monotonic()
 
     def _candidates(
-        self, waiting: dict[str, tuple[MissingItem, list[FoundFile]]]
+        self, waiting: deque[tuple[MissingItem, list[FoundFile]]]
     ) -> Iterator[Candidate]:
         """The file to read for each picture; texts are embedded on the way."""
         after = 0
@@ -154,9 +169,13 @@ class _Fill:
             for item in found:
                 if item.text is not None:
                     continue
-                there = [file for file in item.files if file.path.is_file()]
+                there = [
+                    file
+                    for file in item.files
+                    if file.root in self._reachable and _is_there(file.path)
+                ]
                 if there:
-                    waiting[str(there[0].path)] = item, there[1:]
+                    waiting.append((item, there[1:]))
                     yield _candidate(there[0])
                 else:
                     self._skip(item)
@@ -166,36 +185,34 @@ class _Fill:
         self, item: MissingItem, outcome: ImageRead | FileFailed, others: list[FoundFile]
     ) -> None:
         """Keep the picture of an item for the next batch, from whichever file still shows it."""
+        failed = None
         for file in (None, *others):
             read = outcome if file is None else self._files.read(_candidate(file))
-            if (
-                isinstance(read, ImageRead)
-                and read.state.digest == item.content_hash
-                and read.pixels is not None
-            ):
+            if isinstance(read, FileFailed):
+                failed = failed or _still_unreadable(item, read)
+            elif read.state.digest == item.content_hash and read.pixels is not None:
                 self._batch.append((item.id, read.pixels))
                 if len(self._batch) >= self._batch_size:
                     self._embed_images()
                 return
-        self._skip(item, outcome if isinstance(outcome, FileFailed) else None)
+        self._skip(item, failed)
 
     def _skip(self, item: MissingItem, failed: FileFailed | None = None) -> None:
-        self._filled.failed.add(item.id)
         away = [file for file in item.files if file.root not in self._reachable]
-        if failed is not None and failed.code == "unreadable":
-            self._filled.unreachable.append(FailedFile(Path(failed.candidate.path), failed.reason))
+        if failed is not None:
+            self._filled.fail(item.id, Path(failed.candidate.path), failed.reason)
         elif away:
             reason = f"{displayable(away[0].root)} cannot be reached now"
-            self._filled.unreachable.append(FailedFile(away[0].path, reason))
+            self._filled.fail(item.id, away[0].path, reason)
         else:
+            self._filled.failed.add(item.id)
             self._filled.stale += 1
 
     def _embed_texts(self, texts: list[MissingItem]) -> None:
         if not texts:
             return
         vectors = self._encoder.embed_texts([item.text or "" for item in texts]).vectors
-        self._vectors += [(item.id, row) for item, row in zip(texts, vectors, strict=True)]
-        self._filled.texts += len(texts)
+        self._filled.texts += self._keep([item.id for item in texts], vectors)
         self._tell(len(texts))
         self._commit_if_due()
 
@@ -203,17 +220,28 @@ class _Fill:
         if not self._batch:
             return
         vectors = self._encoder.embed_images(np.stack([pixels for _, pixels in self._batch]))
-        self._vectors += [(id_, row) for (id_, _), row in zip(self._batch, vectors, strict=True)]
-        self._filled.images += len(self._batch)
+        self._filled.images += self._keep([id_ for id_, _ in self._batch], vectors)
         self._batch = []
 
-    def _commit(self) -> None:
+    def _keep(self, ids: list[int], vectors: NDArray[np.float32]) -> int:
+        """Put vectors aside for the next commit; returns how many can be used."""
+        lengths = np.linalg.norm(vectors, axis=1)
+        usable = np.isfinite(lengths) & (lengths > 0)
+        for id_, vector, good in zip(ids, vectors, usable, strict=True):
+            if good:
+                self._vectors.append((id_, vector))
+            else:
+                reason = f"{self._encoder.name} gives it a vector that is not finite or zero"
+                self._filled.fail(id_, Path(f"item {id_}"), reason)
+        return int(usable.sum())
+
+    def _commit(self, wait: float = -1) -> None:
         """Append what was embedded to the vectors, then name it in the catalog."""
         vectors, self._vectors = self._vectors, []
         if not vectors:
             return
-        with self._lock(), Catalog(self._folder) as catalog:
-            row = _current(catalog, self._encoder)
+        with self._lock(wait), Catalog(self._folder) as catalog:
+            row = current(catalog, self._encoder)
             wanted = _still_missing(catalog, row, [id_ for id_, _ in vectors])
             kept = [(id_, vector) for id_, vector in vectors if id_ in wanted]
             if kept:
@@ -228,13 +256,34 @@ def _candidate(file: FoundFile) -> Candidate:
     return Candidate(0, str(file.path), "", file.path.name, "image", 0, 0)
 
 
-def _current(catalog: Catalog, encoder: DualEncoder) -> EncoderRow:
-    """The encoder's row as it is now: compaction may have changed it."""
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, as far as can be told: what cannot be asked is tried."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _still_unreadable(item: MissingItem, failed: FileFailed) -> FileFailed | None:
+    """A failure that says nothing of the item's content, or fails on that very content."""
+    if failed.state is None:
+        return failed if _is_there(Path(failed.candidate.path)) else None
+    return failed if failed.state.digest == item.content_hash else None
+
+
+def current(catalog: Catalog, encoder: DualEncoder) -> EncoderRow:
+    """The encoder's row as it is now: compaction may have changed it.
+
+    Raises:
+        EncoderMismatchError: others have retired it.
+    """
     row = catalog.encoder(encoder.fingerprint)
     if row is None or row.state == "retired":
         raise EncoderMismatchError(
             f"{catalog.path.parent}: {encoder.name} was taken out of the library meanwhile; begin "
-            "again with: xsearch reindex"
+            f"again with: xsearch reindex --encoder {word(encoder.info.source)}"
         )
     return row
 

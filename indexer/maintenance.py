@@ -7,6 +7,7 @@ import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
@@ -36,6 +37,9 @@ from xsearch.indexer.vectors import (
     open_rows,
     vector_path,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CHUNK = 500
 _ROWS = 16_384
@@ -135,13 +139,12 @@ def compact(
         StorageError: the disk is full; the library stays as it was.
     """
     before = _bytes(library)
-    kept = [
-        _next_generation(library, catalog, encoder, progress)
-        for encoder in catalog.encoders("active", "building")
-    ]
     total = _count(catalog, embeddings)
     with catalog.transaction() as connection:
         _forget_retired(connection)
+    drop_old_vectors(library, catalog)
+    kept = _next_generations(library, catalog, progress)
+    with catalog.transaction() as connection:
         _forget_deleted(connection)
         for generation in kept:
             _switch(connection, generation)
@@ -153,6 +156,22 @@ def compact(
     return CompactReport(left, total - left, before, _bytes(library))
 
 
+def _next_generations(
+    library: Path, catalog: Catalog, progress: ProgressCallback | None
+) -> list[_Generation]:
+    """Write the next generation of every encoder, or of none."""
+    written: list[_Generation] = []
+    try:
+        for encoder in catalog.encoders("active", "building"):
+            old = current_rows(_path(library, encoder), encoder.rows, encoder.dim)
+            if _live_vectors(catalog, encoder) < encoder.rows:
+                written.append(_next_generation(library, catalog, encoder, old, progress))
+    except BaseException:
+        drop_old_vectors(library, catalog)
+        raise
+    return written
+
+
 @dataclass(frozen=True, slots=True)
 class _Generation:
     """A written generation of one encoder: the items of its rows, in order."""
@@ -162,7 +181,11 @@ class _Generation:
 
 
 def _next_generation(
-    library: Path, catalog: Catalog, encoder: EncoderRow, progress: ProgressCallback | None
+    library: Path,
+    catalog: Catalog,
+    encoder: EncoderRow,
+    old: NDArray[np.float16],
+    progress: ProgressCallback | None,
 ) -> _Generation:
     """Write the vectors of live items to the next generation's file."""
     with catalog.reading() as connection:
@@ -173,7 +196,6 @@ def _next_generation(
             .order_by(embeddings.c.row)
         ).all()
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    old = current_rows(_path(library, encoder), encoder.rows, encoder.dim)
     target = vector_path(library, encoder.fingerprint, encoder.generation + 1)
     with contextlib.suppress(FileNotFoundError):
         target.unlink()  # What an interrupted compaction left.
@@ -184,8 +206,6 @@ def _next_generation(
                 if progress:
                     progress(Progress("compact", min(start + _ROWS, len(rows)), len(rows)))
     except StorageError as error:
-        with contextlib.suppress(OSError):
-            target.unlink()
         raise StorageError(
             f"{library}: no space to compact ({error.__cause__}); it needs room for a second copy "
             "of the vectors. The library is as it was; free some space and run it again."
@@ -211,6 +231,16 @@ def _switch(connection: sa.Connection, written: _Generation) -> None:
         .where(encoders.c.id == encoder.id)
         .values(generation=encoder.generation + 1, rows=len(written.items))
     )
+
+
+def _live_vectors(catalog: Catalog, encoder: EncoderRow) -> int:
+    query = (
+        sa.select(sa.func.count())
+        .select_from(embeddings.join(items, items.c.id == embeddings.c.item_id))
+        .where(embeddings.c.encoder_id == encoder.id, items.c.deleted_at.is_(None))
+    )
+    with catalog.reading() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def _forget_retired(connection: sa.Connection) -> None:
@@ -260,7 +290,7 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
     with contextlib.closing(sqlite.connect_reader(catalog.path)) as connection:
         problems = [f"catalog: {what}" for what in sqlite.quick_check(connection)]
     lost = 0
-    known = catalog.encoders("active", "building")
+    known = catalog.encoders("active", "building", "retired")
     for encoder in known:
         lost += _check_vectors(library, catalog, encoder, repaired, progress)
     for encoder in catalog.encoders("active"):
@@ -281,6 +311,11 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
         repaired=tuple(repaired),
         problems=tuple(problems),
     )
+
+
+def drop_damaged(library: Path, catalog: Catalog, encoder: EncoderRow) -> None:
+    """Forget those vectors of an encoder that are not what was written: they are made anew."""
+    _check_vectors(library, catalog, encoder, [], None)
 
 
 def _check_vectors(
@@ -308,9 +343,10 @@ def _check_vectors(
     ]
     if bad:
         _forget_vectors(catalog, encoder, bad)
+        again = "index" if encoder.state == "active" else "reindex"
         repaired.append(
-            f"{path.name}: {len(bad)} vectors are damaged or missing; run `xsearch index` to "
-            "embed their items again"
+            f"{path.name}: {len(bad)} vectors are damaged or missing; `xsearch {again}` embeds "
+            "their items again"
         )
     if whole < encoder.rows:
         # The rows cut off will be used again: no index may remember what they were.

@@ -405,7 +405,8 @@ def usable_encoder(snapshot: Snapshot, info: EncoderInfo, folder: Path) -> Encod
         why = "are not complete" if row.state == "building" else "are out of date"
         raise EncoderMismatchError(
             f"{folder}: its vectors of {row.name} ({row.fingerprint}) {why}. Complete them with: "
-            f"xsearch reindex --encoder {_word(row.source)}"
+            f"xsearch reindex --encoder {word(row.source)} (with "
+            "--no-switch it is only kept beside the library's own)"
         )
     return row
 
@@ -420,12 +421,12 @@ def _mismatch(row: EncoderRow, info: EncoderInfo, folder: Path) -> str:
     return (
         f"{folder}: its vectors were made by the encoder {row.name} ({row.fingerprint}), not by "
         f"{info.name} ({info.fingerprint}), and the two cannot be compared. Change to that encoder "
-        f"with: xsearch reindex --encoder {_word(info.source)} (--keep keeps both), or index into "
+        f"with: xsearch reindex --encoder {word(info.source)} (--keep keeps both), or index into "
         "a new library with --library."
     )
 
 
-def _word(source: str) -> str:
+def word(source: str) -> str:
     """What loads an encoder, as one word of a command line."""
     import shlex
 

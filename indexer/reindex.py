@@ -12,8 +12,9 @@ from xsearch.core.errors import LibraryLockedError, UsageError
 from xsearch.core.reports import ProgressCallback, ReindexReport
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import reference, update_indices
-from xsearch.indexer.fill import Filled, fill
+from xsearch.indexer.fill import Filled, current, fill
 from xsearch.indexer.liveness import missing_items
+from xsearch.indexer.maintenance import drop_damaged
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.tables import items
 
@@ -63,19 +64,23 @@ def reindex(
     """
     started = time.perf_counter()
     with lock(wait), Catalog(folder) as catalog:
-        catalog.add_encoder(encoder.info)
+        used = catalog.encoder()
+        own = used and used.fingerprint
+        before = catalog.encoder(encoder.fingerprint)
+        row = catalog.add_encoder(encoder.info)
+        if before is not None and before.state == "retired":
+            drop_damaged(folder, catalog, row)
         run = catalog.start_run("reindex", version)
     state, done, switched = "failed", Filled(), False
     try:
         while not switched:
-            filled = fill(folder, encoder, options, lambda: lock(-1), progress)
+            filled = fill(folder, encoder, options, lock, progress)
             done = _sum(done, filled)
             with lock(-1), Catalog(folder) as catalog:
-                row = catalog.encoder(encoder.fingerprint)
-                assert row is not None
+                row = current(catalog, encoder)
                 if _came_in(catalog, row, filled):
                     continue
-                if filled.unreachable and not partial:
+                if filled.unreadable and not partial:
                     break
                 phrases = reference((encoder,), options.phrases)
                 update_indices(folder, catalog, also=row, reference=phrases)
@@ -94,20 +99,23 @@ def reindex(
             texts=done.texts,
             stale=done.stale,
             complete=switched,
-            switched=switched and switch,
+            switched=switched and (switch or own == encoder.fingerprint),
             seconds=time.perf_counter() - started,
-            unreachable=tuple(done.unreachable),
+            unreadable=done.unreadable,
+            failures=tuple(done.named),
         )
         # The record of the run is worth no wait.
-        with suppress(LibraryLockedError), lock(wait), Catalog(folder) as catalog:
+        with suppress(LibraryLockedError), lock(0), Catalog(folder) as catalog:
             short = report.to_dict()
-            del short["unreachable"]
+            del short["failures"]
             catalog.finish_run(run, state, short)
     return report
 
 
 def retire(catalog: Catalog, fingerprint: str, name: str) -> None:
     """Take a kept encoder out of the library; its vectors go with the next compaction.
+
+    Its indices go at once.
 
     Raises:
         UsageError: it is the library's own, or none of its encoders.
@@ -122,6 +130,7 @@ def retire(catalog: Catalog, fingerprint: str, name: str) -> None:
             "first, with: xsearch reindex --encoder OTHER"
         )
     catalog.retire(row)
+    update_indices(catalog.path.parent, catalog)
 
 
 def _came_in(catalog: Catalog, row: EncoderRow, filled: Filled) -> bool:
@@ -137,6 +146,7 @@ def _sum(before: Filled, now: Filled) -> Filled:
         before.images + now.images,
         before.texts + now.texts,
         now.stale,
-        now.unreachable,
+        now.unreadable,
+        now.named,
         now.failed,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,6 +130,11 @@ def _silent(_: Progress) -> None:
     pass
 
 
+def _held(_: float) -> AbstractContextManager[None]:
+    """In place of the lock, which the caller of `index` holds."""
+    return nullcontext()
+
+
 def _short(report: IndexReport) -> dict[str, object]:
     row = report.to_dict()
     del row["failures"]
@@ -192,7 +197,7 @@ class _Run:
 
     def _fill(self, encoder: DualEncoder) -> None:
         """Embed what has no vector: for another encoder what is new, for any what was damaged."""
-        filled = fill(self._folder, encoder, self._options, nullcontext, self._progress)
+        filled = fill(self._folder, encoder, self._options, _held, self._progress)
         self._counts.embedded += filled.images + filled.texts
         if filled.failed:
             self._warnings.append(

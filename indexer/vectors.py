@@ -25,6 +25,16 @@ def vector_path(library: Path, fingerprint: str, generation: int) -> Path:
     return library / FOLDER / f"{fingerprint}.{generation}.f16"
 
 
+def unused_generation(library: Path, fingerprint: str) -> int:
+    """A generation of which nothing is left on the disk, neither vectors nor indices.
+
+    What an encoder left that was in the library before must not be taken for the new one's.
+    """
+    found = (library.glob(f"{folder}/{fingerprint}.*") for folder in (FOLDER, "indices"))
+    used = [path.name.split(".")[1] for paths in found for path in paths]
+    return 1 + max((int(number) for number in used if number.isdigit()), default=0)
+
+
 def to_rows(vectors: NDArray[np.float32]) -> NDArray[np.float16]:
     """Stored form, float16 (n, dim), of float32 vectors (n, dim) that are scaled to unit length.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from xsearch.core.encoder import Logistic
-from xsearch.core.errors import LibraryError
+from xsearch.core.errors import EncoderMismatchError, LibraryError
 from xsearch.core.values import Hit, Kind
 from xsearch.indexer.disk import Reachable
 from xsearch.indexer.indices.exact import exact_search, merge
@@ -131,7 +131,12 @@ class Searcher:
     ) -> list[Hit]:
         encoder = snapshot.encoder(fingerprint)
         if encoder is None:
-            return []
+            if snapshot.encoder() is None:
+                return []
+            raise EncoderMismatchError(
+                f"{self._reader.folder}: the encoder of this query was taken out of the library "
+                "meanwhile; ask again"
+            )
         space = self._space(snapshot, encoder, target)
         reachable = Reachable()
         hits: list[Hit] = []

@@ -16,7 +16,10 @@ from support import write_picture, write_pictures, write_text
 
 import xsearch
 
-COMMANDS = ("index", "init", "demo", "query", "status", "remove", "compact", "check")
+COMMANDS = (
+    *("index", "init", "demo", "query", "status", "remove", "compact", "check", "reindex"),
+    *("classify", "tag", "models", "import", "export", "train", "evaluate"),
+)
 _SCRIPT = Path(sysconfig.get_path("scripts")) / "xsearch"
 
 Done = subprocess.CompletedProcess[str]

@@ -50,6 +50,7 @@ def load_encoder(name_or_path: str | Path = "builtin", *, device: str | None = N
                 f"{folder} is not an encoder's folder: give `builtin`, or a folder that "
                 "holds an encoder.json"
             )
+        _check_name(folder)
         return _from_folder(folder, None, device)
     full = canonical(name_or_path)
     if not is_open_clip(full):
@@ -61,6 +62,18 @@ def load_encoder(name_or_path: str | Path = "builtin", *, device: str | None = N
 
     place = pulled(full)
     return _in_torch(name_or_path, device) if place is None else _pulled(place, full, device)
+
+
+def _check_name(folder: Path) -> None:
+    """Refuse a folder whose name is no Unicode: onnxruntime cannot open files there."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        from xsearch.core.paths import displayable
+
+        raise EncoderError(
+            f"{displayable(folder)}: an encoder's folder needs a plain name, in UTF-8; rename it"
+        ) from None
 
 
 def _from_folder(folder: Path, source: str | None, device: str | None) -> DualEncoder:

@@ -19,7 +19,7 @@ ALIASES = {
 }
 """Short names of recommended models of open_clip, as ARCH/PRETRAINED."""
 
-_PRETRAINED = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+_PRETRAINED = re.compile(r"\w[\w.+-]*/[\w.+-]+", re.ASCII)
 
 
 def canonical(name: str) -> str:

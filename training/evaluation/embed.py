@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from xsearch.core.encoder import DualEncoder, TextEmbeddings
 from xsearch.core.errors import EncoderError, SourceError
 from xsearch.core.images import quiet_pillow
+from xsearch.core.ordered import map_in_order
 from xsearch.core.reports import Progress, ProgressCallback
 from xsearch.data.records import Record
 
@@ -57,8 +56,12 @@ def embed_pictures(
     good: list[Record] = []
     failures: list[Failure] = []
     parts = []
-    with quiet_pillow(), ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        read = _read_in_order(encoder, records, pool, window=2 * batch_size)
+    with (
+        quiet_pillow(),
+        closing(
+            map_in_order(_reader(encoder), records, workers=workers, window=2 * batch_size)
+        ) as read,
+    ):
         while chunk := list(itertools.islice(read, batch_size)):
             usable = []
             for record, found in chunk:
@@ -80,10 +83,8 @@ def embed_pictures(
     return Pictures(tuple(good), _finite(encoder, np.concatenate(parts)), tuple(failures))
 
 
-def _read_in_order(
-    encoder: DualEncoder, records: Sequence[Record], pool: ThreadPoolExecutor, window: int
-) -> Iterator[tuple[Record, NDArray[np.uint8] | Failure]]:
-    """Prepared pictures in the order of their records, at most `window` of them waiting."""
+def _reader(encoder: DualEncoder) -> Callable[[Record], NDArray[np.uint8] | Failure]:
+    """What makes a prepared picture of a record, or says why there is none."""
 
     def read(record: Record) -> NDArray[np.uint8] | Failure:
         try:
@@ -93,19 +94,7 @@ def _read_in_order(
         except OSError as error:
             return Failure(record.key, f"cannot be read: {error.strerror or error}")
 
-    waiting: collections.deque[tuple[Record, Future[NDArray[np.uint8] | Failure]]]
-    waiting = collections.deque()
-    try:
-        for record in records:
-            waiting.append((record, pool.submit(read, record)))
-            if len(waiting) >= window:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return read
 
 
 def embed_texts(
