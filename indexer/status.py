@@ -8,6 +8,7 @@ from typing import Literal
 
 from xsearch.core.paths import displayable
 from xsearch.core.reports import EncoderStatus, FailedFile, LibraryStatus, RootStatus
+from xsearch.indexer.disk import bytes_of
 from xsearch.indexer.index import find_index
 from xsearch.indexer.reader import EncoderRow, Snapshot, found_file, last_run
 from xsearch.indexer.schema import HEAD
@@ -130,10 +131,7 @@ def _sizes(folder: Path) -> dict[str, int]:
         "vectors": list((folder / "vectors").glob("*")),
         "indices": list((folder / "indices").glob("*")),
     }
-    return {
-        name: sum(path.stat().st_size for path in paths if path.is_file())
-        for name, paths in parts.items()
-    }
+    return {name: bytes_of(paths) for name, paths in parts.items()}
 
 
 def _faiss() -> tuple[str, tuple[str, ...]]:
