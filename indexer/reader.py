@@ -11,13 +11,14 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xsearch.core.errors import (
     EncoderMismatchError,
+    LibraryError,
     LibraryLockedError,
     LibraryNotFoundError,
     LibraryReadOnlyError,
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
     from xsearch.core.encoder import EncoderInfo
     from xsearch.core.values import Kind
 
+T = TypeVar("T")
+
 CATALOG = "catalog.db"
 _CHUNK = 500
+_RETRIES = 5
 _ENCODERS = (
     "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
     " e.generation, e.rows, e.state FROM encoders e"
@@ -297,6 +301,27 @@ class Reader:
             if connection.in_transaction:
                 connection.rollback()
             self._release(connection)
+
+    def answer(self, find: Callable[[Snapshot], T]) -> T:
+        """What a function makes of a snapshot and of the vectors that it names.
+
+        It is asked again where a compaction has just replaced those.
+
+        Raises:
+            LibraryError: vectors are missing; `xsearch check` says more.
+        """
+        for attempt in range(_RETRIES):
+            try:
+                with self.snapshot() as snapshot:
+                    return find(snapshot)
+            except FileNotFoundError as error:
+                # A compaction switched generations between the snapshot and opening its file.
+                if attempt == _RETRIES - 1:
+                    raise LibraryError(
+                        f"{error.filename}: the vectors are missing. Run `xsearch check`, then "
+                        "`xsearch index`."
+                    ) from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close all connections that are not in use; those in use close when they are done."""
