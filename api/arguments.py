@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from xsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from xsearch.core.reports import Progress
-
     PathLike = str | os.PathLike[str]
 
 
@@ -21,16 +19,8 @@ def check_counts(workers: int | None, batch_size: int | None) -> None:
         raise UsageError("workers and batch size must be at least 1")
 
 
-def silent(_: Progress) -> None:
-    """In place of a progress callback."""
-
-
-def as_paths(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None,
-) -> list[Path] | None:
-    """One path or several as a list; None stays."""
-    if paths is None:
-        return None
+def as_paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """One path or several as a list."""
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [Path(path) for path in given]
 

@@ -44,15 +44,16 @@ class EncoderChoice:
             EncoderError: one cannot be loaded.
             EncoderMismatchError: the library has no vectors of one, or not all.
         """
-
-        own = snapshot.encoder()
         if self._given is None:
-            return [self._own(own)]
+            return [self._own(snapshot.encoder())]
         wanted = parts(self._given)
+        loaded_before = bool(self._loaded)
         try:
             return self._usable(snapshot, [self._open(one) for one in wanted])
         except EncoderMismatchError:
             # A folder may hold another encoder by now than when it was loaded.
+            if not loaded_before:
+                raise
             return self._usable(snapshot, [self._open(one, anew=True) for one in wanted])
 
     def load_one(self, snapshot: Snapshot, wanted: Wanted | None) -> DualEncoder:

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xsearch.core.errors import ImageError, LibraryError, SourceError, UsageError
+from xsearch.arguments import as_paths
+from xsearch.core.errors import ImageError, SourceError, UsageError
 from xsearch.core.paths import absolute, displayable
 from xsearch.core.reports import Progress, ProgressCallback, TagReport
 from xsearch.core.values import Classified, LabelProbability
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xsearch.core.encoder import DualEncoder
-    from xsearch.indexer.reader import Reader
+    from xsearch.indexer.reader import Reader, Snapshot
     from xsearch.retrieval.zero_shot import Labels
 
     PathLike = str | os.PathLike[str]
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 BATCH = 16
 ROWS = 8_192
 """Stored vectors compared at once."""
-_RETRIES = 5
 
 
 def classify(
@@ -76,8 +76,7 @@ def classify(
         raise UsageError("workers, batch size and top must be at least 1")
     from xsearch.retrieval.encoders import load_encoder
 
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    places = _there(given)
+    places = _there(as_paths(paths))
     if isinstance(encoder, str | os.PathLike):
         name = encoder if isinstance(encoder, str) else Path(encoder)
         encoder = load_encoder(name, device=device)
@@ -295,20 +294,14 @@ def _stored(
     from xsearch.indexer.tags import live_images
     from xsearch.indexer.vectors import open_rows, vector_path
 
-    for attempt in range(_RETRIES):
-        with reader.snapshot() as snapshot:
-            row = usable_encoder(snapshot, encoder.info, reader.folder)
-            if row is None:
-                none = np.empty(0, np.int64)
-                return none, none, np.empty((0, encoder.dim), np.float16)
-            path = vector_path(reader.folder, row.fingerprint, row.generation)
-            try:
-                return *live_images(snapshot, row.id), open_rows(path, row.rows, row.dim)
-            except FileNotFoundError as error:
-                # A compaction switched generations between the snapshot and opening its file.
-                if attempt == _RETRIES - 1:
-                    raise LibraryError(
-                        f"{path}: the vectors are missing. Run `xsearch check`, then "
-                        "`xsearch index`."
-                    ) from error
-    raise AssertionError("unreachable")
+    def find(
+        snapshot: Snapshot,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float16]]:
+        row = usable_encoder(snapshot, encoder.info, reader.folder)
+        if row is None:
+            none = np.empty(0, np.int64)
+            return none, none, np.empty((0, encoder.dim), np.float16)
+        path = vector_path(reader.folder, row.fingerprint, row.generation)
+        return *live_images(snapshot, row.id), open_rows(path, row.rows, row.dim)
+
+    return reader.answer(find)

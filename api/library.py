@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xsearch.arguments import as_paths, check_counts, names, silent
+from xsearch.arguments import as_paths, check_counts, names
 from xsearch.choice import EncoderChoice
 from xsearch.core.errors import EncoderMismatchError, UsageError
 from xsearch.core.paths import absolute
@@ -176,7 +176,7 @@ class Library(Tagging, Looking):
             recall=recall,
             phrases=SUBJECTS,
         )
-        chosen = as_paths(paths)
+        chosen = None if paths is None else as_paths(paths)
         with self._writing("xsearch index", wait):
             # Under the lock: nobody changes the encoders now.
             encoder, others = self._to_index_with()
@@ -219,6 +219,7 @@ class Library(Tagging, Looking):
         """
         from xsearch import __version__
         from xsearch.core.images import DEFAULT_MAX_PIXELS
+        from xsearch.core.reports import silent
         from xsearch.indexer.reindex import reindex
         from xsearch.indexer.run import IndexOptions
         from xsearch.retrieval.phrases import SUBJECTS
@@ -299,7 +300,8 @@ class Library(Tagging, Looking):
             encoder, others = self._to_index_with()
             check(found, encoder, options, progress)
             run = (options, progress, __version__, others)
-            return take_over(self.path, encoder, found, as_paths(paths), *run)
+            chosen = None if paths is None else as_paths(paths)
+            return take_over(self.path, encoder, found, chosen, *run)
 
     def remove(self, path: PathLike, *, wait: float = DEFAULT_WAIT) -> RemoveReport:
         """Take a root, folder or file out of the library; the files themselves stay untouched.
@@ -365,6 +367,7 @@ class Library(Tagging, Looking):
             SourceError: no pictures, or the folder holds something else.
             MissingExtraError, StorageError: nothing was exported.
         """
+        from xsearch.core.reports import silent
         from xsearch.indexer.export import export
 
         def choose(snapshot: Snapshot) -> EncoderRow | None:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from xsearch.arguments import as_paths
 from xsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Tagging:
 
         (word,) = clean(name)
         with self._writing("xsearch tag", wait), Catalog(self.path) as catalog:
-            return add_tag(catalog, word, _listed(paths))
+            return add_tag(catalog, word, as_paths(paths))
 
     def remove_tag(
         self: _Opened,
@@ -176,14 +177,9 @@ class Tagging:
         from xsearch.indexer.tags import remove_tag
 
         with self._writing("xsearch tag", wait), Catalog(self.path) as catalog:
-            return remove_tag(catalog, name, None if paths is None else _listed(paths))
+            return remove_tag(catalog, name, None if paths is None else as_paths(paths))
 
 
 def _check(top: int | None) -> None:
     if top is not None and top < 1:
         raise UsageError("top must be at least 1")
-
-
-def _listed(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return [Path(path) for path in given]

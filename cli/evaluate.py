@@ -10,6 +10,7 @@ import typer
 from xsearch.cli.options import JsonOption, WorkersOption
 from xsearch.cli.render import (
     complain,
+    complain_first,
     native_stderr_closed,
     progress_bar,
     short_path,
@@ -21,8 +22,6 @@ from xsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from xsearch.training import Evaluation
-
-_SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -190,10 +189,7 @@ def _complain(found: Evaluation) -> None:
         ("problem", list(found.problems)),
         ("failed", [f"{one.key}: {one.reason}" for one in found.failures]),
     ):
-        for line in lines[:_SHOWN]:
-            complain(line, prefix=f"{kind}: ")
-        if len(lines) > _SHOWN:
-            complain(f"{len(lines) - _SHOWN:,} more; --json lists all", prefix=f"{kind}: ")
+        complain_first(lines, f"{kind}: ", "more; --json lists all")
 
 
 def _write(found: Evaluation) -> None:

@@ -20,6 +20,7 @@ from xsearch.cli.options import (
 from xsearch.cli.render import (
     bytes_text,
     complain,
+    complain_first,
     counted,
     duration,
     native_stderr_closed,
@@ -32,8 +33,6 @@ from xsearch.cli.render import (
 
 if TYPE_CHECKING:
     from xsearch.core.reports import IndexPlan, IndexReport
-
-_SHOWN_FAILURES = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -207,11 +206,11 @@ def _write_summary(report: IndexReport, place: Path) -> None:
         write_line(f"vectors: {report.imported:,} imported, {report.embedded:,} made")
     if report.skipped:
         write_line(f"skipped: {counted(report.skipped, 'file')} of other kinds")
-    for failure in report.failures[:_SHOWN_FAILURES]:
-        complain(f"{short_path(failure.path)}: {failure.reason}", prefix="failed: ")
-    if len(report.failures) > _SHOWN_FAILURES:
-        rest = len(report.failures) - _SHOWN_FAILURES
-        complain(f"{rest:,} more; `xsearch status --failed` lists all", prefix="failed: ")
+    complain_first(
+        [f"{short_path(failure.path)}: {failure.reason}" for failure in report.failures],
+        "failed: ",
+        "more; `xsearch status --failed` lists all",
+    )
     rates = [
         f"{name} {rate:,.0f}/s"
         for name in ("decode", "encode", "write")

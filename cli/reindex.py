@@ -17,6 +17,7 @@ from xsearch.cli.options import (
 )
 from xsearch.cli.render import (
     complain,
+    complain_first,
     counted,
     duration,
     native_stderr_closed,
@@ -29,8 +30,6 @@ from xsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
     from xsearch.core.reports import ReindexReport
-
-_SHOWN = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -115,10 +114,11 @@ def reindex(
 
 
 def _write(report: ReindexReport) -> None:
-    for file in report.failures[:_SHOWN]:
-        complain(f"{short_path(file.path)}: {file.reason}", prefix="not read: ")
-    if report.unreadable > _SHOWN:
-        complain(f"{report.unreadable - _SHOWN:,} more", prefix="not read: ")
+    complain_first(
+        [f"{short_path(file.path)}: {file.reason}" for file in report.failures],
+        "not read: ",
+        count=report.unreadable,
+    )
     write_line(
         f"embedded: {counted(report.images, 'picture')}, {counted(report.texts, 'text')} in "
         f"{duration(report.seconds)}"

@@ -32,9 +32,23 @@ _STAGES = {
 }
 
 
+_COMPLAINTS = 5
+
+
 def complain(message: str, prefix: str = "xsearch: ") -> None:
     """One line on stderr."""
     print(f"{prefix}{message}", file=sys.stderr)
+
+
+def complain_first(
+    lines: Sequence[str], prefix: str, more: str = "more", count: int | None = None
+) -> None:
+    """The first of many complaints, and how many more there are of `count`, or of all given."""
+    rest = (len(lines) if count is None else count) - _COMPLAINTS
+    for line in lines[:_COMPLAINTS]:
+        complain(line, prefix)
+    if rest > 0:
+        complain(f"{rest:,} {more}", prefix)
 
 
 def write_json(value: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import typer
 from xsearch.cli.options import JsonOption
 from xsearch.cli.render import (
     complain,
+    complain_first,
     counted,
     duration,
     progress_bar,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from xsearch.training.report import TrainReport
 
 _INTERRUPTED = 130
-_SHOWN = 5
 
 
 class _Command(typer.core.TyperCommand):
@@ -239,14 +239,8 @@ def _follow(bar: ProgressCallback | None) -> ProgressCallback:
 
 
 def _write_report(report: TrainReport) -> None:
-    for problem in report.problems[:_SHOWN]:
-        complain(problem, prefix="note: ")
-    if len(report.problems) > _SHOWN:
-        complain(f"{len(report.problems) - _SHOWN:,} more of such lines", prefix="note: ")
-    for broken in report.broken[:_SHOWN]:
-        complain(broken, prefix="not readable: ")
-    if len(report.broken) > _SHOWN:
-        complain(f"{len(report.broken) - _SHOWN:,} more", prefix="not readable: ")
+    complain_first(report.problems, "note: ", "more of such lines")
+    complain_first(report.broken, "not readable: ")
     if report.leaks:
         pictures = counted(report.leaks, "picture")
         complain(f"{pictures} left out: in what is held out, too", prefix="note: ")

@@ -124,6 +124,10 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
+def silent(_: Progress) -> None:
+    """In place of a progress callback, where nobody listens."""
+
+
 @dataclass(frozen=True, slots=True)
 class RootStatus:
     """A root, how many files it holds in the library, and whether it can be reached now."""

@@ -21,6 +21,7 @@ from xsearch.indexer.liveness import now, refresh_liveness
 from xsearch.indexer.outcomes import Candidate, FileFailed, FileState, ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.sources import source_of
+from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots
 from xsearch.indexer.vectors import VectorWriter, checksums, to_rows
 
@@ -103,7 +104,7 @@ class Committer:
             for text in _texts(outcome):
                 wanted.setdefault(hash_text(text), text)
         with self._catalog.reading() as connection:
-            for part in _parts(list(wanted)):
+            for part in in_parts(list(wanted)):
                 known = connection.scalars(
                     sa.select(items.c.content_hash)
                     .join(embeddings, embeddings.c.item_id == items.c.id)
@@ -485,7 +486,3 @@ def _add(counts: Counts, done: Counts) -> None:
             counts.failures.extend(done.failures)
         else:
             setattr(counts, name, getattr(counts, name) + getattr(done, name))
-
-
-def _parts(values: list[bytes]) -> Iterable[list[bytes]]:
-    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

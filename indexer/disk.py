@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from xsearch.core.errors import Error, LibraryReadOnlyError, StorageError
@@ -40,6 +41,15 @@ class Reachable:
             except OSError:
                 self._known[root] = False
         return self._known[root]
+
+
+def bytes_of(paths: Iterable[Path]) -> int:
+    """The size of some files together; those that a writer has just deleted count nothing."""
+    size = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def delete_others(folder: Path, keep: set[Path]) -> list[Path]:

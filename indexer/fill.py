@@ -28,7 +28,7 @@ from xsearch.indexer.disk import Reachable
 from xsearch.indexer.liveness import missing_items
 from xsearch.indexer.outcomes import Candidate, FileFailed, ImageRead
 from xsearch.indexer.reader import EncoderRow, FoundFile, MissingItem, Reader, word
-from xsearch.indexer.reading import FileReader, read_in_order
+from xsearch.indexer.reading import FileReader, nothing_known, read_in_order
 from xsearch.indexer.tables import embeddings, encoders, items
 from xsearch.indexer.vectors import VectorWriter, checksums, to_rows, vector_path
 
@@ -108,7 +108,7 @@ class _Fill:
         self._lock = lock
         self._progress = progress
         self._reader = reader
-        self._files = FileReader(encoder, _never, options.max_pixels, options.draft)
+        self._files = FileReader(encoder, nothing_known, options.max_pixels, options.draft)
         self._reachable = Reachable()
         self._filled = Filled()
         self._batch: list[tuple[int, NDArray[np.uint8]]] = []
@@ -246,10 +246,6 @@ class _Fill:
             kept = [(id_, vector) for id_, vector in vectors if id_ in wanted]
             if kept:
                 _append(self._folder, catalog, row, kept)
-
-
-def _never(_: bytes) -> bool:
-    return False
 
 
 def _candidate(file: FoundFile) -> Candidate:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import captions, embeddings, files, items
 
 _CHUNK = 500
@@ -36,7 +36,7 @@ def refresh_liveness(connection: sa.Connection, touched: set[int]) -> Liveness:
     if not touched:
         return Liveness(0, 0)
     texts = set(touched)
-    for part in _parts(sorted(touched)):
+    for part in in_parts(sorted(touched)):
         texts |= set(
             connection.scalars(sa.select(captions.c.item_id).where(captions.c.image_id.in_(part)))
         )
@@ -68,7 +68,7 @@ def _set_deleted(
     connection: sa.Connection, ids: list[int], kind: str, alive: sa.Exists
 ) -> Liveness:
     revived = deleted = 0
-    for part in _parts(ids):
+    for part in in_parts(ids):
         chosen = items.update().where(items.c.id.in_(part), items.c.kind == kind)
         revived += connection.execute(
             chosen.where(items.c.deleted_at.is_not(None), alive).values(deleted_at=None)
@@ -87,8 +87,3 @@ def missing_items(encoder: int, *what: sa.ColumnElement[Any]) -> sa.Select[Any]:
         .select_from(items.outerjoin(embeddings, made))
         .where(items.c.deleted_at.is_(None), embeddings.c.item_id.is_(None))
     )
-
-
-def _parts(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), _CHUNK):
-        yield ids[start : start + _CHUNK]

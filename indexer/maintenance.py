@@ -24,7 +24,7 @@ from xsearch.core.reports import (
 from xsearch.indexer import sqlite
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import index_problems, update_indices
-from xsearch.indexer.disk import delete_others
+from xsearch.indexer.disk import bytes_of, delete_others
 from xsearch.indexer.indices.store import drop_stale
 from xsearch.indexer.liveness import missing_items, refresh_liveness
 from xsearch.indexer.reader import EncoderRow
@@ -416,4 +416,4 @@ def _path(library: Path, encoder: EncoderRow) -> Path:
 
 
 def _bytes(library: Path) -> int:
-    return sum(path.stat().st_size for path in library.rglob("*") if path.is_file())
+    return bytes_of(library.rglob("*"))

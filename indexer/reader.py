@@ -11,13 +11,14 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xsearch.core.errors import (
     EncoderMismatchError,
+    LibraryError,
     LibraryLockedError,
     LibraryNotFoundError,
     LibraryReadOnlyError,
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
     from xsearch.core.values import Kind
     from xsearch.indexer.indices.choice import Wishes
 
+T = TypeVar("T")
+
 CATALOG = "catalog.db"
 _CHUNK = 500
+_RETRIES = 5
 _ENCODERS = (
     "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
     " e.generation, e.rows, e.state FROM encoders e"
@@ -307,6 +311,27 @@ class Reader:
             if connection.in_transaction:
                 connection.rollback()
             self._release(connection)
+
+    def answer(self, find: Callable[[Snapshot], T]) -> T:
+        """What a function makes of a snapshot and of the vectors that it names.
+
+        It is asked again where a compaction has just replaced those.
+
+        Raises:
+            LibraryError: vectors are missing; `xsearch check` says more.
+        """
+        for attempt in range(_RETRIES):
+            try:
+                with self.snapshot() as snapshot:
+                    return find(snapshot)
+            except FileNotFoundError as error:
+                # A compaction switched generations between the snapshot and opening its file.
+                if attempt == _RETRIES - 1:
+                    raise LibraryError(
+                        f"{error.filename}: the vectors are missing. Run `xsearch check`, then "
+                        "`xsearch index`."
+                    ) from error
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close all connections that are not in use; those in use close when they are done."""

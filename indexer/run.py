@@ -15,7 +15,7 @@ import numpy as np
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.images import DEFAULT_MAX_PIXELS, quiet_pillow
 from xsearch.core.paths import displayable
-from xsearch.core.reports import IndexReport, Progress, ProgressCallback, Rates
+from xsearch.core.reports import IndexReport, Progress, ProgressCallback, Rates, silent
 from xsearch.indexer import roots as roots_
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.commit import Committer, Counts
@@ -111,7 +111,7 @@ def index(
             scopes = roots_.plan(catalog, paths, change)
         if wishes != catalog.wishes():
             catalog.wish(wishes)
-        run = _Run(folder, catalog, row, encoder, options, progress or _silent, vectors)
+        run = _Run(folder, catalog, row, encoder, options, progress or silent, vectors)
         id_ = catalog.start_run("import" if vectors else "index", version)
         state = "failed"
         try:
@@ -124,10 +124,6 @@ def index(
             report = run.report()
             catalog.finish_run(id_, state, _short(report))
         return report
-
-
-def _silent(_: Progress) -> None:
-    pass
 
 
 def _held(_: float) -> AbstractContextManager[None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from xsearch.core.errors import LibraryError, LibraryReadOnlyError, StorageError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 _BUSY_MS = 10_000
+_PARAMETERS = 500
+
+T = TypeVar("T")
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -132,6 +136,12 @@ def fold_log(path: Path) -> None:
         StorageError: the disk is full; the catalog needs its log.
     """
     _run(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces of a long list, each short enough to be the parameters of one statement."""
+    for start in range(0, len(values), _PARAMETERS):
+        yield values[start : start + _PARAMETERS]
 
 
 def _run(path: Path, *statements: str) -> None:

@@ -16,6 +16,7 @@ from xsearch.core.reports import (
     RootStatus,
 )
 from xsearch.core.values import KINDS
+from xsearch.indexer.disk import bytes_of
 from xsearch.indexer.indices.choice import Wishes, choose, cost
 from xsearch.indexer.indices.store import Place, damaged, find_segments
 from xsearch.indexer.reader import EncoderRow, Snapshot, found_file, last_run
@@ -209,10 +210,7 @@ def _sizes(folder: Path) -> dict[str, int]:
         "vectors": list((folder / "vectors").glob("*")),
         "indices": list((folder / "indices").glob("*")),
     }
-    return {
-        name: sum(path.stat().st_size for path in paths if path.is_file())
-        for name, paths in parts.items()
-    }
+    return {name: bytes_of(paths) for name, paths in parts.items()}
 
 
 def _faiss() -> tuple[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ was given by hand, which no run touches. The writer's functions are for who hold
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.liveness import now
 from xsearch.indexer.maintenance import at_or_below
 from xsearch.indexer.reader import Snapshot, found_file
+from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import files, items, tags
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def live_images(snapshot: Snapshot, encoder: int) -> tuple[Int64, Int64]:
 def first_files(snapshot: Snapshot, ids: Sequence[int]) -> dict[int, Path]:
     """The first file that the catalog knows of each picture."""
     places: dict[int, Path] = {}
-    for part in _parts(ids):
+    for part in in_parts(ids):
         marks = ",".join("?" * len(part))
         for id_, *place in snapshot.all(
             "SELECT f.item_id, r.path, f.folder, f.name FROM files f"
@@ -91,7 +92,7 @@ def replace_scores(
         StorageError, LibraryReadOnlyError: the disk refused; nothing was changed.
     """
     with catalog.transaction() as connection:
-        for part in _parts(names):
+        for part in in_parts(names):
             connection.execute(
                 tags.delete().where(tags.c.name.in_(part), tags.c.score.is_not(None))
             )
@@ -115,7 +116,7 @@ def add_tag(catalog: Catalog, name: str, paths: Sequence[Path]) -> int:
     """
     ids = _images_at(catalog, paths)
     with catalog.transaction() as connection:
-        for part in _parts(ids):
+        for part in in_parts(ids):
             connection.execute(tags.delete().where(tags.c.name == name, tags.c.item_id.in_(part)))
             connection.execute(
                 tags.insert(), [{"item_id": id_, "name": name, "added_at": now()} for id_ in part]
@@ -137,7 +138,7 @@ def remove_tag(catalog: Catalog, name: str, paths: Sequence[Path] | None = None)
     with catalog.transaction() as connection:
         return sum(
             connection.execute(chosen.where(tags.c.item_id.in_(part))).rowcount
-            for part in _parts(ids)
+            for part in in_parts(ids)
         )
 
 
@@ -168,8 +169,3 @@ def _images_at(catalog: Catalog, paths: Sequence[Path]) -> list[int]:
             )
         found |= here
     return sorted(found)
-
-
-def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xsearch.core.encoder import Logistic
-from xsearch.core.errors import EncoderMismatchError, LibraryError
+from xsearch.core.errors import EncoderMismatchError
 from xsearch.core.values import Hit, Kind
 from xsearch.indexer.disk import Reachable
 from xsearch.indexer.indices.exact import exact_search, merge
@@ -24,10 +24,6 @@ from xsearch.indexer.vectors import open_rows, vector_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_RETRIES = 5
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ class Searcher:
         Raises:
             LibraryError: vectors are missing; `xsearch check` says more.
         """
-        return self._on_snapshot(
+        return self._reader.answer(
             lambda snapshot: self._search(snapshot, vector, k, target, logistic, fingerprint)
         )
 
@@ -104,21 +100,7 @@ class Searcher:
             found = vectors[list(rows.values())].astype(np.float32) @ vector
             return dict(zip(rows, map(float, found), strict=True))
 
-        return self._on_snapshot(find)
-
-    def _on_snapshot(self, find: Callable[[Snapshot], T]) -> T:
-        for attempt in range(_RETRIES):
-            try:
-                with self._reader.snapshot() as snapshot:
-                    return find(snapshot)
-            except FileNotFoundError as error:
-                # A compaction switched generations between the snapshot and opening its file.
-                if attempt == _RETRIES - 1:
-                    raise LibraryError(
-                        f"{error.filename}: the vectors are missing. Run `xsearch check`, then "
-                        "`xsearch index`."
-                    ) from error
-        raise AssertionError("unreachable")
+        return self._reader.answer(find)
 
     def _search(
         self,

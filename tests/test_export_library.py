@@ -246,7 +246,7 @@ def test_the_vectors_of_a_second_encoder_are_exported_by_its_name(
     filled.export(other, "clip-retrieval", encoder="c0de")
     place = Path("img_emb", "img_emb_0.npy")
     assert not np.array_equal(np.load(own / place), np.load(other / place))
-    with pytest.raises(xsearch.UsageError, match="no encoder 'nothing'"):
+    with pytest.raises(xsearch.UsageError, match="no encoder nothing"):
         filled.export(tmp_path / "none", "clip-retrieval", encoder="nothing")
     assert not (tmp_path / "none").exists()
 

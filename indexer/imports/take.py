@@ -19,7 +19,7 @@ from xsearch.core.reports import IndexReport, Progress, ProgressCallback
 from xsearch.indexer.imports.folders import common_folders
 from xsearch.indexer.imports.source import Source, picture_at
 from xsearch.indexer.outcomes import Candidate, ImageRead
-from xsearch.indexer.reading import FileReader
+from xsearch.indexer.reading import FileReader, nothing_known
 from xsearch.indexer.run import IndexOptions, index
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _sample(
     source: Source, encoder: DualEncoder, options: IndexOptions
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
     """Pictures from everywhere, prepared, each with its vector."""
-    files = FileReader(encoder, _never, options.max_pixels, options.draft)
+    files = FileReader(encoder, nothing_known, options.max_pixels, options.draft)
     vectors = Vectors(source)
     found = 0
     for tried, path in enumerate(source.paths()):
@@ -187,7 +187,3 @@ def _sample(
         if vector is not None:
             found += 1
             yield read.pixels, vector
-
-
-def _never(_: bytes) -> bool:
-    return False

@@ -14,6 +14,7 @@ from xsearch.core.errors import UsageError
 from .languages import EnglishDetector
 from .lazy import Lazy
 from .manifest import Manifest, read_manifest
+from .pictures import check_pixels
 from .runtime import OnnxCpu, Runtime
 from .texts import OnnxTextTower
 
@@ -109,12 +110,7 @@ class OnnxEncoder:
 
     def _run_images(self, output: str, batch: UInt8, empty: tuple[int, ...]) -> Float32:
         """Run the image tower in batches of bounded size; `empty` shapes a result without rows."""
-        side = self._manifest.image.preparation.size
-        if batch.shape[1:] != (side, side, 3) or batch.dtype != np.uint8:
-            raise UsageError(
-                f"pictures must be uint8 (n, {side}, {side}, 3), as `preprocess` makes them; "
-                f"these are {batch.dtype} {batch.shape}"
-            )
+        check_pixels(batch, self._manifest.image.preparation.size)
         parts = [
             self._image.get().run([output], {"image": batch[start : start + self._batch]})[0]
             for start in range(0, len(batch), self._batch)

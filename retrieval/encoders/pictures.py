@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xsearch.core.errors import UsageError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -71,3 +73,12 @@ class Preparation:
         cut = "" if self.crop_pct == 1 else f" of {self.side}"
         filled = f" on grey {self.fill}" if self.resize == "longest" else ""
         return f"{self.resize} to {self.size}{cut}{filled} {self.interpolation} antialiased"
+
+
+def check_pixels(batch: UInt8, side: int) -> None:
+    """Raise UsageError unless pictures are uint8 (n, side, side, 3), as `preprocess` makes them."""
+    if batch.shape[1:] != (side, side, 3) or batch.dtype != np.uint8:
+        raise UsageError(
+            f"pictures must be uint8 (n, {side}, {side}, 3), as `preprocess` makes them; "
+            f"these are {batch.dtype} {batch.shape}"
+        )

@@ -16,6 +16,7 @@ from xsearch.core.encoder import EncoderInfo, LabelScale, Logistic, TextEmbeddin
 from xsearch.core.errors import EncoderError, UsageError
 
 from ..names import LOCAL_DIR, alias_of, canonical
+from ..pictures import check_pixels
 from ..runtime import first_line
 from ..texts import TOKENS_PER_BATCH, batches, pad, tokenise
 from . import device as devices
@@ -168,12 +169,7 @@ class TorchEncoder:
 
     def _run_images(self, batch: UInt8, output: int, empty: tuple[int, ...]) -> Float32:
         """Run the image tower on as many pictures at once as fit; `empty` shapes no rows."""
-        side = self._network.preparation.size
-        if batch.shape[1:] != (side, side, 3) or batch.dtype != np.uint8:
-            raise UsageError(
-                f"pictures must be uint8 (n, {side}, {side}, 3), as `preprocess` makes them; "
-                f"these are {batch.dtype} {batch.shape}"
-            )
+        check_pixels(batch, self._network.preparation.size)
         parts: list[Float32] = []
         start = 0
         with self._lock, _plainly(f"{self.name} failed on a picture"):
