@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     EmbedTexts = Callable[[list[str]], NDArray[np.float32]]
 
-_CHUNK = 500
-
 
 @dataclass(slots=True)
 class Counts:

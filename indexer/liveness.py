@@ -11,8 +11,6 @@ import sqlalchemy as sa
 from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import captions, embeddings, files, items
 
-_CHUNK = 500
-
 
 def now() -> datetime:
     """The time now, as the catalog stores it: UTC, naive."""

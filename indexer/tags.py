@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sqlalchemy as sa
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Int64 = NDArray[np.int64]
-
-T = TypeVar("T")
-_CHUNK = 500
 
 
 def live_images(snapshot: Snapshot, encoder: int) -> tuple[Int64, Int64]:
