@@ -56,6 +56,7 @@ class Library(Tagging, Looking):
     ) -> None:
         self.path = path
         self._choice = EncoderChoice(path, encoder, device)
+        self._device = device
         self._reader: Reader | None = None
         self._searcher: Searcher | None = None
         self._lock = threading.RLock()
@@ -417,7 +418,7 @@ class Library(Tagging, Looking):
             if self._searcher is None:
                 from xsearch.retrieval.search import Searcher
 
-                self._searcher = Searcher(self._open_reader())
+                self._searcher = Searcher(self._open_reader(), self._device != "cpu")
             return self._searcher
 
     def _writing(self, command: str, wait: float) -> AbstractContextManager[None]:
@@ -441,7 +442,8 @@ def open(
         encoder: a name, a folder or an encoder object; by default the library's own, and
             `builtin` for a new one. `A+B`, or a list, searches with several that
             the library keeps.
-        device: where encoders run, see `load_encoder`: `cpu`, `cuda`, `mps` or `auto`.
+        device: where encoders run, see `load_encoder`: `cpu`, `cuda`, `mps` or `auto`. With
+            `cpu`, FAISS uses no graphics card either.
         create: make a library where there is none.
         wait: seconds to wait for another process that creates or migrates it.
 

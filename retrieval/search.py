@@ -25,6 +25,8 @@ from xsearch.indexer.vectors import open_rows, vector_path
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from xsearch.indexer.indices.gpu import Cards
+
 
 @dataclass(frozen=True, slots=True)
 class _Space:
@@ -52,10 +54,16 @@ class _Space:
 
 
 class Searcher:
-    """Answers queries on one library; usable from any number of threads."""
+    """Answers queries on one library; usable from any number of threads.
 
-    def __init__(self, reader: Reader) -> None:
+    With `use_cards`, large libraries that are asked again and again are searched on graphics
+    cards where FAISS sees some, within the library's memory budget.
+    """
+
+    def __init__(self, reader: Reader, use_cards: bool = True) -> None:
         self._reader = reader
+        self._use_cards = use_cards
+        self._cards: Cards | None = None
         self._lock = threading.Lock()
         self._revision = -1
         self._spaces: dict[tuple[int, Kind], _Space] = {}
@@ -147,7 +155,9 @@ class Searcher:
         with self._lock:
             if revision == self._revision and key in self._spaces:
                 return self._spaces[key]
-        space = _open_space(self._reader.folder, snapshot, encoder, target)
+        space = _open_space(
+            self._reader.folder, snapshot, encoder, target, self._available(snapshot)
+        )
         with self._lock:
             if revision > self._revision:
                 self._revision, self._spaces = revision, {}
@@ -155,11 +165,31 @@ class Searcher:
                 self._spaces[key] = space
         return space
 
+    def _available(self, snapshot: Snapshot) -> Cards | None:
+        """The cards to search on; none with a FAISS for CPUs. Asking for them would take time."""
+        import faiss
 
-def _open_space(folder: Path, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
+        if not self._use_cards or not hasattr(faiss, "StandardGpuResources"):
+            return None
+        from xsearch.indexer.indices.gpu import Cards
+
+        with self._lock:
+            if self._cards is None:
+                self._cards = Cards(snapshot.wishes().memory)
+            return self._cards
+
+
+def _open_space(
+    folder: Path,
+    snapshot: Snapshot,
+    encoder: EncoderRow,
+    target: Kind,
+    cards: Cards | None,
+) -> _Space:
     place = (folder, encoder.fingerprint, encoder.generation)
     vectors = open_rows(vector_path(*place), encoder.rows, encoder.dim)
-    segments, covered = open_segments(Place(*place, target, encoder.dim), encoder.rows, vectors)
+    which = Place(*place, target, encoder.dim)
+    segments, covered = open_segments(which, encoder.rows, vectors, cards)
     deleted = np.array(snapshot.deleted_rows(encoder.id), dtype=np.int64)
     tail = np.array(snapshot.rows_of(encoder.id, target, covered), dtype=np.int64)
     if len(deleted) and len(tail):

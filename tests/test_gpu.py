@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -12,7 +13,15 @@ from xsearch.indexer.indices import gpu
 from xsearch.indexer.indices.coverage import Coverage
 from xsearch.indexer.indices.exact import exact_search
 from xsearch.indexer.indices.flat import FlatIndex
-from xsearch.indexer.indices.gpu import CardIndex, Placement, card_bytes, placements
+from xsearch.indexer.indices.gpu import (
+    CardIndex,
+    Cards,
+    PlacedIndex,
+    Placement,
+    card_bytes,
+    placements,
+)
+from xsearch.indexer.indices.interface import VectorIndex
 from xsearch.indexer.indices.rows import StoredRows
 
 GIB = 1 << 30
@@ -129,6 +138,63 @@ def test_several_cards_are_searched_as_one(sharded: bool) -> None:
     queries = rows.vectors[:50].astype(np.float32)
     np.testing.assert_array_equal(card.search(queries, 10)[1], behind.search(queries, 10)[1])
     assert card.on_card
+
+
+def test_a_segment_moves_to_a_card_when_it_is_searched_again() -> None:
+    card, behind, rows, _ = over_cpu()
+    moves = []
+
+    def place() -> VectorIndex:
+        moves.append(1)
+        return card
+
+    placed = PlacedIndex(behind, place)
+    query = rows.vectors[3:4].astype(np.float32)
+    expected = behind.search(query, 10)[1]
+    np.testing.assert_array_equal(placed.search(query, 10)[1], expected)
+    assert not moves
+    for _ in range(4):
+        np.testing.assert_array_equal(placed.search(query, 10)[1], expected)
+    assert placed.wait() is card
+    np.testing.assert_array_equal(placed.search(query, 10)[1], expected)
+    assert moves == [1]
+    assert (placed.first, placed.end, placed.kind) == (behind.first, behind.end, behind.kind)
+
+
+def test_a_segment_stays_on_its_card_when_the_library_is_opened_anew(tmp_path: Path) -> None:
+    cards = Cards()
+    behind, rows, coverage = segment(90_000, 8)
+    placed = cards.placed(tmp_path / "a", behind, rows, coverage)
+    assert isinstance(placed, PlacedIndex)
+    assert cards.placed(tmp_path / "a", *segment(90_000, 8)) is placed
+    assert cards.placed(tmp_path / "b", behind, rows, coverage) is not placed
+
+
+def test_a_small_segment_is_never_worth_a_card(tmp_path: Path) -> None:
+    behind, rows, coverage = segment(3_000)
+    assert Cards().placed(tmp_path / "a", behind, rows, coverage) is behind
+
+
+def test_without_cards_a_segment_that_is_to_move_stays_with_the_cpu(tmp_path: Path) -> None:
+    if gpu.device_count():
+        pytest.skip("there is a graphics card here")
+    behind, rows, coverage = segment(90_000, 8)
+    placed = Cards().placed(tmp_path / "a", behind, rows, coverage)
+    assert isinstance(placed, PlacedIndex)
+    query = rows.vectors[:1].astype(np.float32)
+    for _ in range(3):
+        placed.search(query, 10)
+    assert placed.wait() is behind
+
+
+def test_training_gives_an_inverted_file_of_the_cpu_wherever_it_was_done() -> None:
+    vectors = made(5_000).astype(np.float32)
+    index: Any = faiss.IndexIVFRaBitQ(faiss.IndexFlatIP(DIM), DIM, 16, faiss.METRIC_INNER_PRODUCT)
+    gpu.train(index, vectors)
+    assert index.is_trained
+    assert index.clustering_index is None
+    again = faiss.deserialize_index(faiss.serialize_index(index))
+    assert again.nlist == 16
 
 
 @pytest.mark.gpu

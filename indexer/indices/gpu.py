@@ -7,9 +7,12 @@ float16 rows decide on order and cosines, so that hits are the same wherever the
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,6 +47,10 @@ _SCRATCH = 1_536 << 20
 # Adding makes a flat index grow by copies: for a moment there are two.
 _GROWTH = 2.25
 _GRAPH_DEGREE = 64
+# Fewer rows are searched by the CPU in less time than a card takes to be asked; a segment moves
+# with this search of it.
+_WORTH_IT = 50_000
+_SEARCHES = 2
 # Parts of a compressed vector, of those that FAISS has for cards, which fit a block's memory.
 _PARTS = (64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 
@@ -63,6 +70,24 @@ def device_count() -> int:
 
     count = getattr(faiss, "get_num_gpus", None)
     return int(count()) if count else 0
+
+
+def train(index: Any, vectors: NDArray[np.float32]) -> None:
+    """Train an inverted file of FAISS' for the CPU, on cards where there are any.
+
+    Its centroids are the CPU's own afterwards: the file does not tell where they were made.
+    """
+    import faiss
+
+    # Any: FAISS for CPUs has none of these.
+    of: Any = faiss
+    if device_count():
+        with contextlib.suppress(RuntimeError):  # Too little memory: the CPU does it.
+            index.clustering_index = of.index_cpu_to_all_gpus(faiss.IndexFlatIP(index.d))
+            index.train(vectors)
+        index.clustering_index = None
+    if not index.is_trained:
+        index.train(vectors)
 
 
 def card_bytes(structure: OnCard, count: int, dim: int) -> int:
@@ -247,6 +272,79 @@ def assemble(parts: Sequence[Any], sharded: bool) -> Any:
         (whole.add_shard if sharded else whole.add_replica)(part)
         of.add_to_referenced_objects(whole, part)
     return whole
+
+
+class Cards:
+    """The cards of a process, and which segments of a library are on them.
+
+    A segment is put there in the background once it was searched twice: copying takes a second,
+    which a single question is not worth. Until then, and where there is no room, the CPU answers.
+
+    Args:
+        budget: how many bytes to take of each card for a segment at most; None: what it gives.
+    """
+
+    def __init__(self, budget: int | None = None) -> None:
+        self._budget = budget
+        self._placed: weakref.WeakValueDictionary[Path, PlacedIndex] = weakref.WeakValueDictionary()
+
+    def placed(
+        self, path: Path, behind: VectorIndex, rows: StoredRows, coverage: Coverage
+    ) -> VectorIndex:
+        """The segment of a file, which the CPU searches as `behind`, on cards when it is worth it.
+
+        The same as before while that is in use: a segment's file never changes.
+        """
+        if len(coverage.rows) < _WORTH_IT:
+            return behind
+        known = self._placed.get(path)
+        if known is None:
+            known = self._placed[path] = PlacedIndex(
+                behind, lambda: to_cards(behind, rows, coverage, budget=self._budget)
+            )
+        return known
+
+
+class PlacedIndex:
+    """A segment that moves to cards, by `place`, when it is searched again and again."""
+
+    def __init__(self, behind: VectorIndex, place: Callable[[], VectorIndex]) -> None:
+        self.kind: Structure = behind.kind
+        self.first, self.end = behind.first, behind.end
+        self._answers = behind
+        self._place = place
+        self._searches = 0
+        self._lock = threading.Lock()
+        self._mover: threading.Thread | None = None
+
+    def search(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        excluded: NDArray[np.int64] | None = None,
+        allowed: NDArray[np.int64] | None = None,
+    ) -> Found:
+        """See `VectorIndex.search`."""
+        self._count()
+        return self._answers.search(queries, k, excluded=excluded, allowed=allowed)
+
+    def wait(self) -> VectorIndex:
+        """What answers once a move that was begun has ended."""
+        mover = self._mover
+        if mover is not None:
+            mover.join()
+        return self._answers
+
+    def _count(self) -> None:
+        with self._lock:
+            self._searches += 1
+            if self._searches == _SEARCHES and self._mover is None:
+                self._mover = threading.Thread(target=self._move, daemon=True)
+                self._mover.start()
+
+    def _move(self) -> None:
+        self._answers = self._place()
 
 
 def _on_one(

@@ -127,6 +127,8 @@ def build(rows: StoredRows, coverage: Coverage, lists: int) -> Any:
     """
     import faiss
 
+    from xsearch.indexer.indices.gpu import train
+
     dim = rows.vectors.shape[1]
     centroids: Any = faiss.IndexFlatIP(dim)
     index: Any = faiss.IndexIVFRaBitQ(centroids, dim, lists, faiss.METRIC_INNER_PRODUCT)
@@ -136,7 +138,7 @@ def build(rows: StoredRows, coverage: Coverage, lists: int) -> Any:
     sample = np.random.default_rng(0).choice(
         numbers, min(len(numbers), max(_POINTS * lists, 10_000)), replace=False
     )
-    index.train(rows[np.sort(sample)].astype(np.float32))
+    train(index, rows[np.sort(sample)].astype(np.float32))
     for piece, vectors in rows.pieces(numbers):
         index.add_with_ids(vectors, piece - coverage.first)
     return index

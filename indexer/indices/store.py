@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from xsearch.indexer.indices.gpu import Cards
     from xsearch.indexer.indices.recall import Queries, Tunable
 
 FOLDER = "indices"
@@ -85,32 +86,38 @@ def damaged(place: Place) -> list[Path]:
 
 
 def open_segments(
-    place: Place, rows: int, vectors: NDArray[np.float16]
+    place: Place, rows: int, vectors: NDArray[np.float16], cards: Cards | None = None
 ) -> tuple[list[VectorIndex], int]:
-    """The index of the first `rows` rows, and the first row that it does not cover."""
+    """The index of the first `rows` rows, and the first row that it does not cover.
+
+    Where `cards` are given, they answer in time.
+    """
     stored = StoredRows(vectors)
     opened: list[VectorIndex] = []
     end = 0
     for segment in find_segments(place, rows):
         try:
-            opened.append(open_segment(segment, stored))
+            opened.append(open_segment(segment, stored, cards))
         except (OSError, RuntimeError):
             break  # Just deleted by a writer: search its rows, and those after it, themselves.
         end = segment.header.end
     return opened, end
 
 
-def open_segment(segment: Segment, rows: StoredRows) -> VectorIndex:
-    """One segment, to be searched.
+def open_segment(segment: Segment, rows: StoredRows, cards: Cards | None = None) -> VectorIndex:
+    """One segment, to be searched; on `cards` where it is worth it.
 
     Raises:
         OSError, RuntimeError: it cannot be read (any more).
     """
     header = segment.header
     coverage = Coverage.unpack(header.first, header.end, segment.sealed.bits)
+    index: VectorIndex
     if header.effort is None:
-        return FlatIndex(rows, coverage)
-    return _searcher(_load(segment.path), header.structure, rows, coverage, header.effort)
+        index = FlatIndex(rows, coverage)
+    else:
+        index = _searcher(_load(segment.path), header.structure, rows, coverage, header.effort)
+    return index if cards is None else cards.placed(segment.path, index, rows, coverage)
 
 
 def build_flat(place: Place, first: int, end: int, numbers: NDArray[np.int64]) -> Path:
