@@ -287,7 +287,7 @@ def test_a_compaction_killed_at_any_moment_loses_nothing(
     assert compacted["items"] == expected["items"]
     chance = random.Random(4)
     generations = Counter()
-    for _ in range(20):
+    while generations.total() < 20 or (len(generations) < 2 and generations.total() < 100):
         shutil.rmtree(folder)
         shutil.copytree(full, folder)
         child = children.start("test_crash.job_compact", library=folder)
@@ -295,8 +295,11 @@ def test_a_compaction_killed_at_any_moment_loses_nothing(
             child.kill()
         assert look(folder, tmp_path) >= {(kind, digest) for kind, digest, _ in expected["items"]}
         with open_colour(folder) as library:
-            generations[library.status().generation] += 1
+            generation = library.status().generation
             library.compact()
+        generations[generation] += 1
+        # However busy the machine is by now: kills on both sides of the switch.
+        seconds *= 0.93 if generation == 2 else 1.07
         assert content(folder) == compacted
         assert len(list((folder / "vectors").iterdir())) == 1
     assert set(generations) == {1, 2}, "no kill came before the switch, or none after"

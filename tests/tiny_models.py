@@ -15,6 +15,7 @@ SENTENCES = [f"a {size} {colour} square" for colour in COLOURS for size in ("sma
 
 def bert_folder(folder: Path, sentences: Sequence[str] = SENTENCES, **settings: int) -> Path:
     """A BERT of two layers with a tokenizer trained on a few sentences."""
+    import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from tokenizers.processors import TemplateProcessing
     from transformers import BertConfig, BertModel
@@ -36,7 +37,9 @@ def bert_folder(folder: Path, sentences: Sequence[str] = SENTENCES, **settings: 
         "intermediate_size": 64,
         "max_position_embeddings": 40,
     }
-    BertModel(BertConfig(**{**sizes, **settings})).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(BertConfig(**{**sizes, **settings})).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
