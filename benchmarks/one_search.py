@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ K = 10
 _SECONDS = 30.0
 _FEW = 3
 _WARM = 20
+_COLD = 51
 _NEW = 1_000
 
 
@@ -123,35 +124,26 @@ def grow(setup: Setup) -> dict[str, Any]:
 
 def measure(setup: Setup, name: str, cold: bool) -> dict[str, Any]:
     """Open and search: from the disk for the first time (`cold`), or all figures in memory."""
-    if cold:
-        _forget(setup.folder)
+    (_forget if cold else _remember)(setup.folder)
     _import()
     before, start = resident_mb(), time.perf_counter()
     search = _open(setup, name)
     search(0)
-    opened = (time.perf_counter() - start) * 1e3
-    if cold:
-        return {"open_from_disk_ms": round(opened, 1)}
+    opened = round((time.perf_counter() - start) * 1e3, 1)
     queries = range(len(setup.queries))
-    limit = time.perf_counter() + _SECONDS
-    for number in queries[1 : _WARM + 1]:
-        if time.perf_counter() < limit:
-            search(number)
-    times, found = [], []
-    for number in queries:
-        if number >= _FEW and time.perf_counter() > limit:
-            break
-        began = time.perf_counter()
-        found.append(search(number))
-        times.append((time.perf_counter() - began) * 1e3)
+    if cold:
+        times, _ = _timed(search, queries[1:_COLD], _SECONDS)
+        return {"open_from_disk_ms": opened, "p50_from_disk_ms": _middle(times)}
+    _timed(search, queries[1 : _WARM + 1], _SECONDS)
+    times, found = _timed(search, queries, _SECONDS)
     with _Peak() as peak:
         for number in queries[: max(_FEW, len(found) // 4)]:
             search(number)
     texts = [_recall(ids, setup.truth[at]) for at, ids in enumerate(found) if at % 2 == 0]
     pictures = [_recall(ids, setup.truth[at]) for at, ids in enumerate(found) if at % 2]
     return {
-        "open_ms": round(opened, 1),
-        "p50_ms": round(statistics.median(times), 3),
+        "open_ms": opened,
+        "p50_ms": _middle(times),
         "p95_ms": round(float(np.percentile(times, 95)), 3),
         "queries_per_s": round(_throughput(search, times), 1),
         "recall_at_10": round(statistics.fmean(texts), 4),
@@ -159,6 +151,25 @@ def measure(setup: Setup, name: str, cold: bool) -> dict[str, Any]:
         "resident_mb": round(peak.highest - before, 1),
         "queries": len(found),
     }
+
+
+def _timed(
+    search: Search, queries: Sequence[int], seconds: float
+) -> tuple[list[float], list[list[int]]]:
+    """Milliseconds and results of queries, of a few at least, as many as time allows."""
+    times, found = [], []
+    limit = time.perf_counter() + seconds
+    for number in queries:
+        if len(found) >= _FEW and time.perf_counter() > limit:
+            break
+        began = time.perf_counter()
+        found.append(search(number))
+        times.append((time.perf_counter() - began) * 1e3)
+    return times, found
+
+
+def _middle(times: list[float]) -> float:
+    return round(statistics.median(times), 3)
 
 
 def _open(setup: Setup, name: str) -> Search:
@@ -192,6 +203,15 @@ def _throughput(search: Search, times: list[float]) -> float:
         for _ in pool.map(search, (number % len(times) for number in range(asked))):
             pass
         return asked / (time.perf_counter() - start)
+
+
+def _remember(folder: Path) -> None:
+    """Have the system's cache hold the files, which an earlier measurement had dropped from it."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(1 << 22):
+                    pass
 
 
 def _forget(folder: Path) -> None:

@@ -6,9 +6,10 @@ made of vectors like those of real photographs (`vectors.py`), with its catalog,
 built and searched in processes of its own through the public API: text queries that belong to no
 picture of the library, and pictures. A row has
 
-- `open_ms`: from the imports to the first answer; `open_from_disk_ms`: with files out of the cache;
-- `p50_ms`, `p95_ms`: single queries, warm, one after another; `queries_per_s`: asked by as many
-  threads as there are cores;
+- `open_ms`: from the imports to the first answer; `open_from_disk_ms`: with files out of the
+  system's cache, and `p50_from_disk_ms` the next queries then;
+- `p50_ms`, `p95_ms`: single queries, one after another, with the files in the system's cache;
+  `queries_per_s`: asked by as many threads as there are cores;
 - `recall_at_10`: of the exact 10 nearest of text queries; `recall_at_10_pictures`: of pictures;
 - `resident_mb`: the highest resident memory while searching, beyond that of the imports, with
   mapped pages of files; `budget_mb` beside it is what an index was allowed, if anything was said;
