@@ -109,12 +109,18 @@ def _ordered(encoders: Sequence[EncoderStatus]) -> list[EncoderStatus]:
 
 def _index_line(part: IndexStatus) -> str:
     line = f"{part.structure} over {counted(part.count, part.kind)}"
-    if part.recall is None or part.wanted_recall is None:
+    if part.wanted_recall is None:
         return f"{line}: exact"
+    measured = "recall not measured" if part.recall is None else f"recall {part.recall:.1%}"
     return (
-        f"{line}: recall {part.recall:.1%} of {part.wanted_recall:.1%} wanted "
-        f"({part.queries}; {part.probes} of {part.lists} lists, {part.candidates} candidates)"
+        f"{line}: {measured} of {part.wanted_recall:.1%} wanted ({part.queries}; {_effort(part)})"
     )
+
+
+def _effort(part: IndexStatus) -> str:
+    if part.structure == "hnsw":
+        return f"{part.probes} nodes in view"
+    return f"{part.probes} of {part.lists} lists, {part.candidates} candidates"
 
 
 def _encoder_line(encoder: EncoderStatus) -> str:

@@ -58,6 +58,12 @@ def update_indices(
             update = _Update(library, catalog, encoder, kind, reference)
             try:
                 kept, new = update.run(force)
+            except IsADirectoryError as error:
+                raise StorageError(
+                    f"{error.filename2 or error.filename}: a folder is where an index file has "
+                    "to be. Everything indexed is safe and can be searched; move the folder away "
+                    "and run `xsearch index` again."
+                ) from error
             except OSError as error:
                 raise StorageError(
                     f"{library}: the index could not be written ({error.strerror or error}). "
@@ -90,7 +96,7 @@ class _Update:
     def run(self, force: bool) -> tuple[list[Path], list[Path]]:
         """The files that stay, and those that were written."""
         end = self._encoder.rows
-        found = [] if force else store.find_segments(self._place, end)
+        found = [] if force else self._readable(store.find_segments(self._place, end))
         new = self._new(found)
         total = _count(found) + len(new)
         if total == 0:
@@ -114,6 +120,21 @@ class _Update:
             written.append(store.build_flat(self._place, first, end, rows[rows >= first]))
         return [files[span] for span in plan.keep], written
 
+    def _readable(self, found: list[Segment]) -> list[Segment]:
+        """Those before the first that another version of FAISS wrote and this one cannot read."""
+        import faiss
+
+        if all(segment.header.faiss == faiss.__version__ for segment in found):
+            return found
+        rows = StoredRows(self._vectors())
+        unread = (at for at, one in enumerate(found) if not store.readable(one, rows))
+        return found[: next(unread, len(found))]
+
+    def _vectors(self) -> NDArray[np.float16]:
+        encoder = self._encoder
+        path = vector_path(self._place.library, encoder.fingerprint, encoder.generation)
+        return current_rows(path, encoder.rows, encoder.dim)
+
     def _suitable(self, found: list[Segment], chosen: choice.Choice) -> list[Segment]:
         """Those before the first that is not what is wished for now."""
         suitable: list[Segment] = []
@@ -123,15 +144,15 @@ class _Update:
             # Small parts of an inverted file have one list.
             fitting = ("rabitq", "ivf") if chosen.structure == "ivf" else (chosen.structure,)
             other = header.structure not in fitting
+            if chosen.structure == "ivf" and header.structure == "rabitq":
+                other = choice.lists_of("ivf", header.count) > 1
             if approximate and (other or header.wanted != self._wishes.recall):
                 break
             suitable.append(segment)
         return suitable
 
     def _build(self, first: int, end: int, rows: NDArray[np.int64], chosen: choice.Choice) -> Path:
-        encoder = self._encoder
-        path = vector_path(self._place.library, encoder.fingerprint, encoder.generation)
-        vectors = current_rows(path, encoder.rows, encoder.dim)
+        vectors = self._vectors()
         lists = choice.lists_of(chosen.structure, len(rows))
         queries = self._queries(vectors)
         return store.build_approximate(
@@ -187,12 +208,16 @@ def unmet_wishes(library: Path, catalog: Catalog) -> list[str]:
     for encoder in catalog.encoders("active"):
         for kind in KINDS:
             found = store.find_segments(place_of(library, encoder, kind), encoder.rows)
-            least = choice.smallest_memory(_count(found), encoder.dim)
-            if wishes.memory is not None and wishes.memory < least:
+            count = _count(found)
+            chosen = choice.choose(count, encoder.dim, wishes)
+            taken = choice.cost(chosen.structure, count, encoder.dim).memory
+            if wishes.memory is not None and wishes.memory < taken:
+                least = choice.smallest_memory(count, encoder.dim)
                 unmet.append(
                     f"the memory budget of {wishes.memory / 2**20:,.1f} MiB is too small for "
-                    f"{_count(found):,} {kind} vectors of {encoder.dim} dimensions: the smallest "
-                    f"index, which was built, takes {least / 2**20:,.1f} MiB"
+                    f"the {chosen.structure} index of {count:,} {kind} vectors of {encoder.dim} "
+                    f"dimensions, which takes {taken / 2**20:,.1f} MiB; the smallest takes "
+                    f"{least / 2**20:,.1f} MiB"
                 )
             recalls = [one.header.recall for one in found if one.header.recall is not None]
             if recalls and min(recalls) < wishes.recall:
@@ -212,6 +237,14 @@ def index_problems(library: Path, catalog: Catalog) -> list[str]:
             harmed = store.damaged(place)
             found = store.find_segments(place, encoder.rows)
             harmed += [one.path for one in found if not codes_are_whole(one.path, one.sealed)]
+            if found:
+                path = vector_path(library, encoder.fingerprint, encoder.generation)
+                stored = StoredRows(current_rows(path, encoder.rows, encoder.dim))
+                harmed += [
+                    one.path
+                    for one in found
+                    if one.path not in harmed and not store.readable(one, stored)
+                ]
             problems += [f"{path.name}: damaged; built again" for path in harmed]
             rows = _rows_of(catalog, encoder, kind)
             problems += [

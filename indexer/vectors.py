@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = "vectors"
 _CHUNK_ROWS = 65_536
+_SAMPLED = 32
 
 
 def vector_path(library: Path, fingerprint: str, generation: int) -> Path:
@@ -33,6 +34,21 @@ def unused_generation(library: Path, fingerprint: str) -> int:
     found = (library.glob(f"{folder}/{fingerprint}.*") for folder in (FOLDER, "indices"))
     used = [path.name.split(".")[1] for paths in found for path in paths]
     return 1 + max((int(number) for number in used if number.isdigit()), default=0)
+
+
+def sample_checksum(path: Path, first: int, end: int, dim: int) -> int:
+    """CRC-32 of some of the rows from `first` to before `end` of a vector file, the last included.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    width, crc = dim * 2, 0
+    with path.open("rb") as file:
+        for step in range(1, _SAMPLED + 1):
+            row = first + step * (end - first) // _SAMPLED - 1
+            file.seek(max(row, first) * width)
+            crc = zlib.crc32(file.read(width), crc)
+    return crc
 
 
 def to_rows(vectors: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xsearch.core.encoder import Logistic
-from xsearch.core.errors import EncoderMismatchError
+from xsearch.core.errors import EncoderError, EncoderMismatchError
 from xsearch.core.values import Hit, Kind
 from xsearch.indexer.disk import Reachable
 from xsearch.indexer.indices.exact import exact_search, merge
@@ -84,7 +84,10 @@ class Searcher:
 
         Raises:
             LibraryError: vectors are missing; `xsearch check` says more.
+            EncoderError: the vector is not finite.
         """
+        if not np.all(np.isfinite(vector)):
+            raise EncoderError("the encoder made no finite vector of this query: ask otherwise")
         return self._reader.answer(
             lambda snapshot: self._search(snapshot, vector, k, target, logistic, fingerprint)
         )
@@ -175,7 +178,8 @@ class Searcher:
 
         with self._lock:
             if self._cards is None:
-                self._cards = Cards(snapshot.wishes().memory)
+                self._cards = Cards()
+            self._cards.budget = snapshot.wishes().memory
             return self._cards
 
 

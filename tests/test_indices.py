@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,9 +18,9 @@ from xsearch.indexer.indices import ivf, rows, store
 from xsearch.indexer.indices.exact import exact_search, merge, view
 from xsearch.indexer.indices.interface import VectorIndex
 from xsearch.indexer.indices.recall import Queries, sample_queries
-from xsearch.indexer.indices.sealing import codes_are_whole
+from xsearch.indexer.indices.sealing import codes_are_whole, write_sealed
 from xsearch.indexer.indices.store import Place
-from xsearch.indexer.vectors import to_rows
+from xsearch.indexer.vectors import to_rows, vector_path
 
 COUNT, DIM, FIRST = 3_000, 32, 500
 KINDS = ("flat", "rabitq", "ivf", "hnsw", "segments")
@@ -43,6 +46,15 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     path = tmp_path_factory.mktemp("store") / "vectors.f16"
     to_rows(clustered(COUNT, 1)).tofile(path)
     return np.memmap(path, "<f2", "r", shape=(COUNT, DIM))
+
+
+def placed(library: Path, seed: int = 1) -> Place:
+    """A library's place for an index, whose vectors are there."""
+    place = Place(library, "f00d", 1, "image", DIM)
+    path = vector_path(library, place.fingerprint, place.generation)
+    path.parent.mkdir()
+    to_rows(clustered(COUNT, seed)).tofile(path)
+    return place
 
 
 def queries_of(vectors: np.ndarray) -> Queries:
@@ -81,7 +93,7 @@ def approximate_from(few: int) -> Iterator[None]:
 def built(
     request: pytest.FixtureRequest, vectors: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Place]:
-    place = Place(tmp_path_factory.mktemp("library"), "f00d", 1, "image", DIM)
+    place = placed(tmp_path_factory.mktemp("library"))
     with approximate_from(0):
         build(place, request.param, vectors)
     return request.param, place
@@ -193,8 +205,8 @@ def test_the_recall_that_is_told_is_reached_on_other_queries(
 def test_more_recall_is_bought_with_more_effort(vectors: np.ndarray, tmp_path: Path) -> None:
     efforts = []
     for wanted in (0.6, 0.9, 0.99):
-        place = Place(tmp_path / str(wanted), "f00d", 1, "image", DIM)
-        place.library.mkdir()
+        (tmp_path / str(wanted)).mkdir()
+        place = placed(tmp_path / str(wanted))
         with approximate_from(0):
             asked = queries_of(vectors)
             store.build_approximate(place, 0, COUNT, numbers(), vectors, 16, asked, wanted)
@@ -211,7 +223,7 @@ def test_queries_of_a_library_with_texts_are_its_texts() -> None:
     assert "other kind" in sampled.words
     assert np.linalg.norm(sampled.vectors, axis=1) == pytest.approx(1, abs=1e-5)
     nearest = (sampled.vectors @ other.T).max(1)
-    assert np.sum(nearest > 0.9999) == 100
+    assert np.sum(nearest > 0.9999) == len(nearest) == 100
 
 
 def test_queries_without_texts_are_reference_texts_or_far_off() -> None:
@@ -229,7 +241,7 @@ def test_the_same_rows_give_the_same_file(
     built: tuple[str, Place], vectors: np.ndarray, tmp_path: Path
 ) -> None:
     kind, place = built
-    again = Place(tmp_path, "f00d", 1, "image", DIM)
+    again = placed(tmp_path)
     with approximate_from(0):
         files = build(again, kind, vectors)
     for path in files:
@@ -240,7 +252,7 @@ def test_the_same_rows_give_the_same_file(
 def test_a_changed_file_is_not_opened_but_for_its_codes_which_do_no_harm(
     kind: str, vectors: np.ndarray, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path, "f00d", 1, "image", DIM)
+    place = placed(tmp_path)
     (path,) = build(place, kind, vectors)
     whole = path.read_bytes()
     chance = np.random.default_rng(5)
@@ -284,9 +296,12 @@ def test_a_changed_file_is_not_opened_but_for_its_codes_which_do_no_harm(
 def test_the_index_of_other_vectors_is_not_used(
     other: Place, vectors: np.ndarray, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path, "f00d", 1, "image", DIM)
+    place = placed(tmp_path)
     (path,) = build(place, "flat", vectors)
     wanted = Place(tmp_path, other.fingerprint, other.generation, other.kind, other.dim)
+    theirs = vector_path(tmp_path, other.fingerprint, other.generation)
+    if not theirs.exists():
+        shutil.copy(vector_path(tmp_path, "f00d", 1), theirs)
     assert store.find_segments(wanted, COUNT) == []
     # Not even under the right name.
     path.rename(
@@ -300,10 +315,62 @@ def test_the_index_of_other_vectors_is_not_used(
     assert len(store.damaged(wanted)) == 1
 
 
+@pytest.mark.parametrize("kind", ["flat", "ivf", "hnsw"])
+def test_an_index_of_the_same_name_made_of_other_vectors_is_not_used(
+    kind: str, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "theirs").mkdir()
+    mine, theirs = placed(tmp_path / "mine"), placed(tmp_path / "theirs", seed=9)
+    (path,) = build(mine, kind, vectors)
+    theirs.folder.mkdir()
+    shutil.copy(path, theirs.folder)
+    assert store.find_segments(theirs, COUNT) == []
+    assert store.damaged(theirs) == [theirs.folder / path.name]
+
+
+def test_a_sealed_file_that_faiss_cannot_read_leaves_its_rows_to_be_compared(
+    vectors: np.ndarray, tmp_path: Path
+) -> None:
+    place = placed(tmp_path)
+    (path,) = build(place, "ivf", vectors)
+    (segment,) = store.find_segments(place, COUNT)
+    other: Any = faiss.IndexFlatIP(DIM)
+    for data in (np.frombuffer(b"not FAISS' at all" * 9, np.uint8), faiss.serialize_index(other)):
+        write_sealed(path, segment.header, segment.sealed.bits, data, 0)
+        (found,) = store.find_segments(place, COUNT)
+        assert not store.readable(found, rows.StoredRows(vectors))
+        assert store.open_segments(place, COUNT, vectors) == ([], 0)
+
+
+@pytest.mark.parametrize("fill", [0, 255])
+def test_no_row_is_found_twice_however_damaged_the_codes_are(
+    fill: int, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    place = placed(tmp_path)
+    (path,) = build(place, "ivf", vectors)
+    (segment,) = store.find_segments(place, COUNT)
+    data = bytearray(path.read_bytes())
+    start, size = segment.sealed.codes_start, segment.sealed.codes_size
+    data[start : start + size] = bytes([fill]) * size
+    path.write_bytes(data)
+    segments, _ = store.open_segments(place, COUNT, vectors)
+    with approximate_from(0):
+        hits = search(segments, vectors[7].astype(np.float32), 10, None, None)
+    assert len({row for _, row in hits}) == 10
+
+
+def test_a_vector_that_is_not_finite_makes_no_row_come_twice() -> None:
+    vectors = to_rows(clustered(50, 1))
+    vectors[20] = np.nan
+    _, found = exact_search(vectors, np.arange(50), vectors[:1].astype(np.float32), 50)
+    assert len(set(found[0][found[0] >= 0])) == np.sum(found[0] >= 0) >= 49
+
+
 def test_rows_that_the_catalog_does_not_name_yet_are_not_searched(
     vectors: np.ndarray, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path, "f00d", 1, "image", DIM)
+    place = placed(tmp_path)
     build(place, "flat", vectors)
     assert store.open_segments(place, COUNT - 1, vectors) == ([], 0)
 

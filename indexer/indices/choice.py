@@ -27,6 +27,8 @@ _MOST_LISTS = 16_384
 _MANY_DELETED = 0.3
 
 _MIB = 1 << 20
+# What a catalog can hold.
+_MOST_MEMORY = 1 << 63
 # Seconds for a coordinate that is compared exactly, a bit of a code, a candidate's coordinate.
 _EXACT_SECONDS = 0.28e-9
 _CODE_SECONDS = 0.047e-9
@@ -88,9 +90,10 @@ def revise(
     if structure is not None and structure not in (AUTO, *STRUCTURES):
         known = ", ".join((AUTO, *STRUCTURES))
         raise UsageError(f"the kind of index must be one of {known}, not {structure!r}")
-    if memory is not None and memory < 0:
-        raise UsageError(f"the memory budget must be 0 (none) or more bytes, not {memory}")
-    if recall is not None and not LEAST_RECALL <= recall <= 1:
+    if memory is not None and not (isinstance(memory, int) and 0 <= memory < _MOST_MEMORY):
+        raise UsageError(f"the memory budget must be a whole number of bytes, not {memory}")
+    real = isinstance(recall, float | int)
+    if recall is not None and not (real and LEAST_RECALL <= recall <= 1):
         raise UsageError(f"the recall must lie between {LEAST_RECALL} and 1, not {recall}")
     asked = next((known for known in STRUCTURES if known == structure), None)
     return Wishes(
@@ -115,9 +118,11 @@ def choose(count: int, dim: int, wishes: Wishes = Wishes(), deleted: float = 0.0
         reasons.append(f"{deleted:.0%} of the vectors are deleted: `xsearch compact` drops them")
     if wishes.structure is not None:
         reasons.append("asked for with --index-kind")
+        reasons += _too_large(wishes.structure, count, dim, wishes)
         return Choice(wishes.structure, lists_of(wishes.structure, count), tuple(reasons))
     if wishes.recall >= EXACT_RECALL:
         reasons.append(f"only comparing every vector finds {wishes.recall:.2%}")
+        reasons += _too_large("flat", count, dim, wishes)
         return Choice("flat", 0, tuple(reasons))
     if count <= EXACT_ROWS:
         reasons.append(f"up to {EXACT_ROWS:,} vectors, comparing each is quick and exact")
@@ -165,6 +170,13 @@ def query_seconds(lists: int, count: int, dim: int, probes: float, candidates: i
     """Seconds for one query of an inverted file, on one thread."""
     scan = probes / lists * count * dim * _CODE_SECONDS + lists * dim * _EXACT_SECONDS
     return scan + min(candidates, count) * dim * _REFINE_SECONDS
+
+
+def _too_large(structure: Structure, count: int, dim: int, wishes: Wishes) -> list[str]:
+    if _fits(structure, count, dim, wishes):
+        return []
+    taken = cost(structure, count, dim).memory / _MIB
+    return [f"it takes {taken:,.1f} MiB, more than the memory budget"]
 
 
 def _fits(structure: Structure, count: int, dim: int, wishes: Wishes) -> bool:

@@ -48,7 +48,9 @@ def exact_search(
     best = nothing(len(queries))
     for start, piece in chunks(rows, _CHUNK):
         similarities, found = search(np.asarray(vectors[piece]), queries, min(k, len(piece)))
-        best = merge([best, (similarities, rows[found + start])], k)
+        # -1 where a vector that is not finite was compared.
+        numbers = np.where(found < 0, -1, rows[found + start])
+        best = merge([best, (similarities, numbers)], k)
     return best
 
 

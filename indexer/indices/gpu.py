@@ -43,7 +43,7 @@ _PROBED = 1 / 16
 _POINTS = 40
 _CHUNK = 262_144
 # Bytes that FAISS takes of a card for its own work.
-_SCRATCH = 1_536 << 20
+_SCRATCH = 256 << 20
 # Adding makes a flat index grow by copies: for a moment there are two.
 _GROWTH = 2.25
 _GRAPH_DEGREE = 64
@@ -83,9 +83,14 @@ def train(index: Any, vectors: NDArray[np.float32]) -> None:
     of: Any = faiss
     if device_count():
         with contextlib.suppress(RuntimeError):  # Too little memory: the CPU does it.
-            index.clustering_index = of.index_cpu_to_all_gpus(faiss.IndexFlatIP(index.d))
-            index.train(vectors)
-        index.clustering_index = None
+            helper = of.index_cpu_to_all_gpus(faiss.IndexFlatIP(index.d))
+            index.clustering_index = helper
+            try:
+                index.train(vectors)
+            finally:
+                index.clustering_index = None
+                # Setting it had given it away, to nobody.
+                helper.thisown = True
     if not index.is_trained:
         index.train(vectors)
 
@@ -147,16 +152,19 @@ def to_cards(
     for placement in placements(len(numbers), dim, device_count(), budget, structure):
         try:
             index = build(placement, rows.vectors, numbers)
-        except RuntimeError:
+        except (RuntimeError, MemoryError):
             continue  # Not enough memory: the next takes less.
-        return CardIndex(index, behind, rows, numbers, exact=placement.structure == "flat")
+        exact = placement.structure == "flat"
+        held = -(-len(numbers) // len(placement.devices)) if placement.sharded else len(numbers)
+        taken = card_bytes(placement.structure, held, dim)
+        return CardIndex(index, behind, rows, numbers, exact=exact, taken=taken)
     return behind
 
 
 class CardIndex:
     """A segment whose searches a card answers, and the CPU's `behind` where it cannot.
 
-    `index` is FAISS' and counts the rows `numbers` from 0.
+    `index` is FAISS' and counts the rows `numbers` from 0; `taken` are bytes of each card.
     """
 
     def __init__(
@@ -167,7 +175,9 @@ class CardIndex:
         numbers: NDArray[np.int64],
         *,
         exact: bool,
+        taken: int = 0,
     ) -> None:
+        self.taken = taken
         self.kind: Structure = behind.kind
         self.first, self.end = behind.first, behind.end
         self._index = index
@@ -175,6 +185,7 @@ class CardIndex:
         self._rows = rows
         self._numbers = numbers
         self._more = _ROUNDED if exact else _COMPRESSED
+        self._gone: tuple[NDArray[np.int64] | None, NDArray[np.int64]] | None = None
         # One card does one search at a time: FAISS' resources are not for several threads.
         self._lock = threading.Lock()
 
@@ -192,8 +203,7 @@ class CardIndex:
         allowed: NDArray[np.int64] | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
-        excluded = np.empty(0, np.int64) if excluded is None else excluded
-        gone = np.intersect1d(self._numbers, excluded) if len(excluded) else excluded
+        gone = self._gone_of(excluded)
         wanted = max(k + len(gone) + _ROUNDED, self._more)
         found = None
         if allowed is None and k and wanted <= _MOST_HITS:
@@ -210,6 +220,16 @@ class CardIndex:
         return np.concatenate([part[0] for part in parts]), np.concatenate(
             [part[1] for part in parts]
         )
+
+    def _gone_of(self, excluded: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """Rows of the segment that are excluded: the same for all searches of a snapshot."""
+        known = self._gone
+        if known is None or known[0] is not excluded:
+            gone = np.empty(0, np.int64) if excluded is None else excluded
+            if len(gone):
+                gone = np.intersect1d(self._numbers, gone)
+            known = self._gone = (excluded, gone)
+        return known[1]
 
     def _on_card(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64] | None:
         """Places (n, k) among the segment's rows; None once the card has failed."""
@@ -281,12 +301,14 @@ class Cards:
     which a single question is not worth. Until then, and where there is no room, the CPU answers.
 
     Args:
-        budget: how many bytes to take of each card for a segment at most; None: what it gives.
+        budget: how many bytes to take of each card at most; None: what it gives.
     """
 
     def __init__(self, budget: int | None = None) -> None:
-        self._budget = budget
+        self.budget = budget
         self._placed: weakref.WeakValueDictionary[Path, PlacedIndex] = weakref.WeakValueDictionary()
+        # Segments are placed one after another, so that each sees what the others took.
+        self._lock = threading.Lock()
 
     def placed(
         self, path: Path, behind: VectorIndex, rows: StoredRows, coverage: Coverage
@@ -297,12 +319,19 @@ class Cards:
         """
         if len(coverage.rows) < _WORTH_IT:
             return behind
-        known = self._placed.get(path)
-        if known is None:
-            known = self._placed[path] = PlacedIndex(
-                behind, lambda: to_cards(behind, rows, coverage, budget=self._budget)
-            )
-        return known
+        with self._lock:
+            known = self._placed.get(path)
+            if known is None:
+                known = PlacedIndex(behind, lambda: self._place(behind, rows, coverage))
+                self._placed[path] = known
+            return known
+
+    def _place(self, behind: VectorIndex, rows: StoredRows, coverage: Coverage) -> VectorIndex:
+        with self._lock:
+            left = None
+            if self.budget is not None:
+                left = self.budget - sum(one.taken for one in self._placed.values())
+            return to_cards(behind, rows, coverage, budget=left)
 
 
 class PlacedIndex:
@@ -329,6 +358,11 @@ class PlacedIndex:
         self._count()
         return self._answers.search(queries, k, excluded=excluded, allowed=allowed)
 
+    @property
+    def taken(self) -> int:
+        """Bytes that it takes of each card."""
+        return self._answers.taken if isinstance(self._answers, CardIndex) else 0
+
     def wait(self) -> VectorIndex:
         """What answers once a move that was begun has ended."""
         mover = self._mover
@@ -354,6 +388,7 @@ def _on_one(
 
     of: Any = faiss
     resources = of.StandardGpuResources()
+    resources.setTempMemory(_SCRATCH)
     index = _empty(structure, resources, device, vectors.shape[1], len(numbers))
     of.add_to_referenced_objects(index, resources)
     if structure == "cagra":

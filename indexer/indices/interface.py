@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 Structure = Literal["flat", "rabitq", "ivf", "hnsw"]
+TUNED_K = 10
+"""How many hits a search of tuned effort gives."""
 STRUCTURES: tuple[Structure, ...] = ("flat", "rabitq", "ivf", "hnsw")
 
 

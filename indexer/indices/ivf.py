@@ -19,7 +19,7 @@ import numpy as np
 from xsearch.indexer.indices.choice import query_seconds
 from xsearch.indexer.indices.coverage import Coverage, Selection
 from xsearch.indexer.indices.exact import exact_search, nothing, threads_for
-from xsearch.indexer.indices.interface import Effort, Structure
+from xsearch.indexer.indices.interface import TUNED_K, Effort, Structure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,10 +73,11 @@ class IvfIndex:
         k = min(k, chosen.count)
         if k == 0:
             return nothing(len(queries))
-        # Rows that a filter leaves lie farther from the query than those it takes.
+        # Rows that a filter leaves may lie anywhere, and far ones count where many are wanted.
         share = chosen.count / max(self._index.ntotal, 1)
+        harder = max(math.sqrt(k / TUNED_K), 1) / share
         effort = Effort(
-            min(math.ceil(self.effort.probes / math.sqrt(share)), self.lists),
+            min(math.ceil(self.effort.probes * harder), self.lists),
             max(self.effort.candidates, _CANDIDATES * k),
         )
         if compared_exactly(chosen.count) or chosen.count <= effort.candidates:
@@ -112,7 +113,8 @@ class IvfIndex:
         self, query: NDArray[np.float32], k: int, candidates: NDArray[np.int64], chosen: Selection
     ) -> Found:
         """The k best candidates, with their exact cosines: two arrays (k,)."""
-        rows = np.sort(candidates[candidates >= 0]) + self.first
+        # Once each: a damaged file may have one under several codes.
+        rows = np.unique(candidates[candidates >= 0]) + self.first
         if len(rows) < k:
             # Codes that a damaged file has under wrong ids.
             rows = chosen.rows

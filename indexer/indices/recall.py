@@ -2,8 +2,7 @@
 
 Recall at 10 is the share of the 10 truly nearest that a search of 10 finds. The queries are those
 that the library will be asked: words, which lie off the manifold of pictures' vectors and are much
-harder than pictures, and pictures that are nearly those of the library. Half of them choose the
-effort, the other half measure it.
+harder than pictures. Half of them choose the effort, the other half measure it.
 """
 
 from __future__ import annotations
@@ -17,18 +16,17 @@ import numpy as np
 
 from xsearch.indexer.indices.coverage import Coverage
 from xsearch.indexer.indices.exact import exact_search
-from xsearch.indexer.indices.interface import Effort, VectorIndex
+from xsearch.indexer.indices.interface import TUNED_K, Effort, VectorIndex
 from xsearch.indexer.indices.rows import StoredRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-K = 10
-_CROSS = 192
-_LIKE = 64
+K = TUNED_K
+_ASKED = 256
 # Fewer texts than this do not say what people ask of a library.
 _ENOUGH = 32
-_NEAR, _FAR = 0.95, 0.5
+_FAR = 0.5
 # Of what a search may miss, the part that tuning leaves for the queries it does not see.
 _MARGIN = 0.25
 # Cosines as good as equal: which of such neighbours is found does not matter.
@@ -58,16 +56,14 @@ def sample_queries(
             far as words are from the pictures they mean, though in no particular direction.
     """
     chance = np.random.default_rng(0)
-    like = _perturbed(_some(own, _LIKE, chance), _NEAR, chance)
     if len(other) >= _ENOUGH:
-        cross, words = _some(other, _CROSS, chance), "of the library's other kind"
+        vectors, words = _some(other, chance), "of the library's other kind"
     elif reference is not None and len(reference) >= _ENOUGH:
-        cross, words = _some(reference, _CROSS, chance), "reference texts"
+        vectors, words = _some(reference, chance), "reference texts"
     else:
-        cross, words = _perturbed(_some(own, _CROSS, chance), _FAR, chance), "far off its own"
-    # Mixed, so that each half has both.
-    vectors = chance.permutation(np.concatenate([like, cross]))
-    return Queries(vectors, f"{len(like)} near its own, {len(cross)} {words}")
+        vectors, words = _perturbed(_some(own, chance), _FAR, chance), "far off its own"
+    # Mixed, so that each half is like the other.
+    return Queries(chance.permutation(vectors), f"{len(vectors)} {words}")
 
 
 class Tunable(VectorIndex, Protocol):
@@ -83,11 +79,14 @@ def tune(
     coverage: Coverage,
     queries: Queries,
     wanted: float,
-) -> tuple[Effort, float]:
+) -> tuple[Effort, float | None]:
     """The first of some efforts that reaches the wanted recall, and the recall that it has.
 
-    Where none reaches it, it is the last.
+    Where none reaches it, it is the last; where there is nothing to ask, too, and no recall.
     """
+    if len(queries.vectors) < 2:
+        index.effort = efforts[-1]
+        return index.effort, None
     truth = exact_search(rows, coverage.rows, queries.vectors, K)[0]
     tuned, held = slice(0, None, 2), slice(1, None, 2)
     aim = wanted + (1 - wanted) * _MARGIN
@@ -104,10 +103,8 @@ def _recall(index: Tunable, queries: NDArray[np.float32], truth: NDArray[np.floa
     return float(np.mean(found[:, : truth.shape[1]] >= least))
 
 
-def _some(
-    vectors: NDArray[np.float32], most: int, chance: np.random.Generator
-) -> NDArray[np.float32]:
-    chosen = chance.choice(len(vectors), min(most, len(vectors)), replace=False)
+def _some(vectors: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.float32]:
+    chosen = chance.choice(len(vectors), min(_ASKED, len(vectors)), replace=False)
     return vectors[np.sort(chosen)]
 
 

@@ -47,6 +47,9 @@ class Header:
         wanted: the recall at 10 that the effort was chosen for.
         recall: what was measured then, against exact search; None where it is exact.
         queries: what was asked to measure it, in words.
+        sample: CRC-32 of some of the vectors it was made of, by which another library's or a
+            restored backup's file is told.
+        faiss: the version of FAISS that wrote it.
     """
 
     structure: Structure
@@ -62,6 +65,8 @@ class Header:
     wanted: float = 1.0
     recall: float | None = None
     queries: str = ""
+    sample: int = 0
+    faiss: str = ""
 
     def measured(self, effort: Effort, recall: float | None, queries: str) -> Header:
         """The same with what measuring gave."""

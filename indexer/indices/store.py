@@ -20,6 +20,7 @@ from xsearch.indexer.indices.interface import Effort, Structure, VectorIndex
 from xsearch.indexer.indices.rows import StoredRows
 from xsearch.indexer.indices.sealing import Header, Sealed, read_sealed, write_sealed
 from xsearch.indexer.indices.segments import Span, chain
+from xsearch.indexer.vectors import sample_checksum, vector_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,8 +117,19 @@ def open_segment(segment: Segment, rows: StoredRows, cards: Cards | None = None)
     if header.effort is None:
         index = FlatIndex(rows, coverage)
     else:
-        index = _searcher(_load(segment.path), header.structure, rows, coverage, header.effort)
+        index = _searcher(
+            _load(segment.path, header), header.structure, rows, coverage, header.effort
+        )
     return index if cards is None else cards.placed(segment.path, index, rows, coverage)
+
+
+def readable(segment: Segment, rows: StoredRows) -> bool:
+    """Whether the FAISS that runs here reads a segment: another version may have written it."""
+    try:
+        open_segment(segment, rows)
+    except (OSError, RuntimeError):
+        return False
+    return True
 
 
 def build_flat(place: Place, first: int, end: int, numbers: NDArray[np.int64]) -> Path:
@@ -172,15 +184,21 @@ def build_approximate(
     return _write(place, header, coverage, faiss.serialize_index(index), codes)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, header: Header) -> Any:
     """FAISS' index of a file that is sealed, memory-mapped.
 
     Raises:
-        RuntimeError: FAISS cannot read it.
+        RuntimeError: FAISS cannot read it, or it is not what its header says.
     """
     import faiss
 
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
+    index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    kind: Any = faiss.IndexHNSWSQ if header.structure == "hnsw" else faiss.IndexIVFRaBitQ
+    same = isinstance(index, kind) and (index.d, index.ntotal) == (header.dim, header.count)
+    if not same or getattr(index, "nlist", 0) != header.lists:
+        raise RuntimeError(f"{path}: not the index that its header tells of")
+    return index
 
 
 def _searcher(
@@ -208,6 +226,8 @@ def _header(
     lists: int = 0,
     wanted: float = 1.0,
 ) -> Header:
+    import faiss
+
     return Header(
         structure,
         place.fingerprint,
@@ -219,6 +239,8 @@ def _header(
         count,
         lists,
         wanted=wanted,
+        sample=_sample(place, coverage.first, coverage.end),
+        faiss=faiss.__version__,
     )
 
 
@@ -261,6 +283,22 @@ def _usable(path: Path, place: Place) -> Sealed | None:
     """What a file holds, where it is whole and what its name says."""
     with contextlib.suppress(OSError):
         sealed = read_sealed(path)
-        if sealed and sealed.header.dim == place.dim and _name(sealed.header) == path.name:
+        header = sealed.header if sealed else None
+        if (
+            header
+            and header.dim == place.dim
+            and _name(header) == path.name
+            and header.sample == _sample(place, header.first, header.end)
+        ):
             return sealed
     return None
+
+
+def _sample(place: Place, first: int, end: int) -> int:
+    """What tells whether vectors are those that a segment was made of.
+
+    Raises:
+        OSError: the vectors cannot be read.
+    """
+    path = vector_path(place.library, place.fingerprint, place.generation)
+    return sample_checksum(path, first, end, place.dim)
