@@ -28,6 +28,9 @@ from xsearch.core.paths import displayable, from_stored
 from xsearch.indexer import schema, sqlite
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from xsearch.core.encoder import EncoderInfo
     from xsearch.core.values import Kind
     from xsearch.indexer.indices.choice import Wishes
@@ -107,6 +110,10 @@ class Snapshot:
         """The first column of the first row; None where there is none."""
         row = self._connection.execute(sql, parameters).fetchone()
         return None if row is None else row[0]
+
+    def integers(self, sql: str, parameters: Sequence[Any] = ()) -> NDArray[np.int64]:
+        """The one integer column `id` of a query, see `sqlite.integers`."""
+        return sqlite.integers(self._connection, sql, parameters)
 
     def revision(self) -> int:
         """A number that grows with every committed change."""

@@ -12,7 +12,9 @@ from urllib.parse import quote
 from xsearch.core.errors import LibraryError, LibraryReadOnlyError, StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import sqlalchemy as sa
+    from numpy.typing import NDArray
 
 _BUSY_MS = 10_000
 _PARAMETERS = 500
@@ -136,6 +138,21 @@ def fold_log(path: Path) -> None:
         StorageError: the disk is full; the catalog needs its log.
     """
     _run(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def integers(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
+) -> NDArray[np.int64]:
+    """The one column, called `id`, of a query of integers: ascending, each once.
+
+    They travel as one text: fetched as rows, a hundred thousand take ten times as long.
+    """
+    import numpy as np
+
+    (text,) = connection.execute(f"SELECT group_concat(id) FROM ({query})", parameters).fetchone()
+    if text is None:
+        return np.empty(0, np.int64)
+    return np.unique(np.fromstring(str(text), dtype=np.int64, sep=","))
 
 
 def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
