@@ -107,8 +107,9 @@ def evaluate(
         str | None,
         typer.Option(
             "--captions-from",
-            metavar="SPLIT",
-            help="Caption each picture with the nearest sentence of this split: BLEU-1 to 4.",
+            metavar="SPLIT|bank|FILE",
+            help="Caption each picture with the nearest sentence of this split, of the bank that "
+            "ships with xsearch, or of a .txt, .csv or .jsonl file: BLEU-1 to 4.",
             show_default=False,
         ),
     ] = None,

@@ -89,7 +89,8 @@ class Evaluation:
     """All that one run of `evaluate` found.
 
     pictures: how many were embedded. failures: those that could not be. problems: what reading
-    the data set complained of. captions_from: the split whose sentences BLEU judged.
+    the data set complained of. captions_from: the split or file whose
+    sentences BLEU judged, or `bank`.
     """
 
     encoder: EncoderInfo

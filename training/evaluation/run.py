@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import UsageError
 from xsearch.core.extras import require
+from xsearch.core.paths import displayable
 from xsearch.core.reports import ProgressCallback
 from xsearch.data.records import Dataset, Record
 from xsearch.retrieval.phrases import TEMPLATES
@@ -21,6 +23,7 @@ from .embed import Pictures, embed_pictures, embed_texts
 from .examples import pick_examples
 from .metrics import CUTS, Array, Float64, Int64, figures, nearest, retrieval, similarities
 from .results import Evaluation, LanguageEvaluation
+from .sentences import sentences
 from .zero_shot import Classification, classify
 
 _RANDOM_PAIRS = 10_000
@@ -46,7 +49,7 @@ def evaluate(
     cuts: Sequence[int] = CUTS,
     labels: bool | None = None,
     templates: Sequence[str] = TEMPLATES,
-    captions_from: str | None = None,
+    captions_from: str | Path | None = None,
     bootstrap: int = 0,
     seed: int = 0,
     limit: int | None = None,
@@ -65,7 +68,9 @@ def evaluate(
         cuts: recall at these ranks; nDCG is cut off at the largest.
         labels: classify pictures by class names; None: where the data set has labels.
         templates: sentences for class names, `{}` being the name.
-        captions_from: another split: its nearest sentence to a picture is judged by BLEU.
+        captions_from: another split, `bank` (the reference bank that ships with xsearch), or a
+            `.txt`, `.csv` or `.jsonl` file, for one language: what the nearest sentences to
+            pictures are taken from that BLEU judges.
         bootstrap: resamplings for 95 % intervals, 0 for none.
         seed: of the resampling.
         limit: use only so many pictures, spread evenly over the split.
@@ -74,8 +79,9 @@ def evaluate(
         progress: is told how far embedding is.
 
     A picture that cannot be read is left out, with its texts, and named in the result. Raises
-    UsageError for what the data set does not have, SourceError when no picture can be read,
-    EncoderError when vectors are not finite, MissingExtraError for BLEU without sacrebleu.
+    UsageError for what the data set does not have, SourceError when no picture, or not the file of
+    captions, can be read, EncoderError when vectors are not finite, MissingExtraError for BLEU
+    without sacrebleu.
     """
     start = time.perf_counter()
     if captions_from is not None:
@@ -86,7 +92,9 @@ def evaluate(
     labels = _labels(chosen, labels)
     if not wanted and not labels:
         raise UsageError(f"{dataset.name}: neither captions nor labels to evaluate")
-    sources = _sources(dataset, captions_from, split)
+    sources = None
+    if captions_from is not None:
+        sources = sentences(dataset, captions_from, split, wanted)
     used = [r for r in chosen if (labels and r.labels) or any(map(r.captions.get, wanted))]
     pictures = embed_pictures(
         encoder, _spread(used, limit), workers=workers, batch_size=batch_size, progress=progress
@@ -107,7 +115,7 @@ def evaluate(
             if (found := _language(encoder, pictures, language, sources, settings))
         },
         zero_shot=_zero_shot(encoder, pictures, names, settings) if labels else None,
-        captions_from=captions_from,
+        captions_from=None if captions_from is None else displayable(captions_from),
         bootstrap=bootstrap,
         seed=seed,
         seconds=time.perf_counter() - start,
@@ -160,17 +168,6 @@ def _labels(chosen: Sequence[Record], asked: bool | None) -> bool:
     return there if asked is None else asked
 
 
-def _sources(dataset: Dataset, split: str | None, tested: str | None) -> tuple[Record, ...] | None:
-    """The records whose sentences may become captions."""
-    if split is None:
-        return None
-    if split not in dataset.splits:
-        raise UsageError(f"{dataset.name} has no split {split!r}: {_listed(dataset.splits)}")
-    if tested in (None, split):
-        raise UsageError("captions must come from another split than the one that is evaluated")
-    return dataset.only(split).records
-
-
 def _listed(names: Sequence[str]) -> str:
     return f"there is {', '.join(names)}" if names else "it has none"
 
@@ -188,7 +185,7 @@ def _language(
     encoder: DualEncoder,
     pictures: Pictures,
     language: str,
-    sources: Sequence[Record] | None,
+    sources: Mapping[str, Sequence[str]] | None,
     settings: _Settings,
 ) -> LanguageEvaluation | None:
     """Retrieval in one language; None where no picture that was read has a text in it."""
@@ -209,7 +206,8 @@ def _language(
     )
     judged = None
     if sources is not None:
-        judged = _bleu(encoder, images, references, language, sources, settings.progress)
+        found_in = sources.get(language, ())
+        judged = _bleu(encoder, images, references, language, found_in, settings.progress)
     return LanguageEvaluation(
         language=language,
         pictures=len(records),
@@ -240,16 +238,15 @@ def _bleu(
     images: Array,
     references: Sequence[Sequence[str]],
     language: str,
-    sources: Sequence[Record],
+    candidates: Sequence[str],
     progress: ProgressCallback | None,
 ) -> Bleu | None:
-    """BLEU of the nearest sentences; None where the other split has none in this language."""
-    sentences = list(dict.fromkeys(t for r in sources for t in r.captions.get(language, ())))
-    if not sentences:
+    """BLEU of the nearest sentences; None where there is none in this language."""
+    if not candidates:
         return None
-    vectors = embed_texts(encoder, sentences, progress=progress).vectors
+    vectors = embed_texts(encoder, candidates, progress=progress).vectors
     best = nearest(images, vectors, 1)[:, 0]
-    return bleu([sentences[at] for at in best], references, language=language)
+    return bleu([candidates[at] for at in best], references, language=language)
 
 
 def _zero_shot(

@@ -74,7 +74,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         language: one.bleu.signature for language, one in evaluation.languages.items() if one.bleu
     }
     found += [
-        f"BLEU of the nearest sentence of split {evaluation.captions_from}, {language}: {text}."
+        f"BLEU of the nearest sentence from {evaluation.captions_from}, {language}: {text}."
         for language, text in signatures.items()
     ]
     for language, one in evaluation.languages.items():
@@ -133,7 +133,7 @@ def _captions(evaluation: Evaluation) -> Table:
         if one.bleu
     )
     header = ("language", "captions", *(f"BLEU-{n}" for n in range(1, 5)), "brevity penalty")
-    return Table(f"Captions: the nearest of split {evaluation.captions_from}", header, rows)
+    return Table(f"Captions: the nearest from {evaluation.captions_from}", header, rows)
 
 
 def _with_interval(
