@@ -1,0 +1,1 @@
+"""From filters as a person asks for them to plain conditions."""
