@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_CAPTION_CHARS = 2000
 MAX_CAPTIONS = 32
+MAX_KEYWORDS = 100
 _MAX_NAME_CHARS = 100
 _MAX_XMP_BYTES = 1 << 20
 _MAX_RAW_TEXT = 1 << 16
@@ -31,10 +32,11 @@ _IMAGE_DESCRIPTION, _MAKE, _MODEL, _ORIENTATION = 0x10E, 0x10F, 0x110, 0x112
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _USER_COMMENT, _LENS_MODEL = 0x9286, 0xA434
 _TIMES = ((0x9003, 0x9011), (0x9004, 0x9012), (0x132, 0x9010))  # each with its UTC offset
-_XP_TITLE, _XP_COMMENT, _XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9F
+_XP_TITLE, _XP_COMMENT, _XP_KEYWORDS, _XP_SUBJECT = 0x9C9B, 0x9C9C, 0x9C9E, 0x9C9F
 
 # IPTC-IIM 4.2 datasets.
 _IPTC_CHARSET, _IPTC_TITLE, _IPTC_HEADLINE, _IPTC_CAPTION = (1, 90), (2, 5), (2, 105), (2, 120)
+_IPTC_KEYWORDS = (2, 25)
 _IPTC_UTF8 = b"\x1b%G"
 
 _RDF_LI = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
@@ -45,6 +47,7 @@ _XMP_FIELDS = (
     "{http://purl.org/dc/elements/1.1/}description",
     "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility",
 )
+_XMP_KEYWORDS = "{http://purl.org/dc/elements/1.1/}subject"
 
 
 def read_metadata(image: Image.Image, full_size: tuple[int, int]) -> ImageMetadata:
@@ -66,6 +69,7 @@ def read_metadata(image: Image.Image, full_size: tuple[int, int]) -> ImageMetada
         latitude=latitude,
         longitude=longitude,
         captions=_captions(image, tags),
+        keywords=_keywords(image, tags),
     )
 
 
@@ -204,8 +208,8 @@ def _captions(image: Image.Image, tags: Mapping[int, Any]) -> tuple[EmbeddedCapt
         endian = image.getexif().endian or ""
     sources: tuple[tuple[str, Callable[[], Iterable[str]]], ...] = (
         ("exif", lambda: _exif_texts(tags, endian)),
-        ("iptc", lambda: _iptc_texts(image)),
-        ("xmp", lambda: _xmp_texts(image.info)),
+        ("iptc", lambda: _iptc_texts(image, _IPTC_TITLE, _IPTC_HEADLINE, _IPTC_CAPTION)),
+        ("xmp", lambda: _xmp_texts(image.info, *_XMP_FIELDS)),
     )
     found: dict[str, EmbeddedCaption] = {}
     for source, read in sources:
@@ -221,7 +225,11 @@ def _exif_texts(tags: Mapping[int, Any], endian: str) -> Iterator[str]:
     yield _as_text(tags.get(_IMAGE_DESCRIPTION))
     yield _user_comment(_as_bytes(tags.get(_USER_COMMENT)), endian)
     for tag in (_XP_TITLE, _XP_SUBJECT, _XP_COMMENT):
-        yield _as_bytes(tags.get(tag)).decode("utf-16-le", "replace").split("\0")[0]
+        yield _windows_text(tags.get(tag))
+
+
+def _windows_text(value: object) -> str:
+    return _as_bytes(value).decode("utf-16-le", "replace").split("\0")[0]
 
 
 def _user_comment(raw: bytes, endian: str) -> str:
@@ -248,13 +256,13 @@ def _utf16(raw: bytes, endian: str) -> str:
     return raw.decode("utf-16-be" if big else "utf-16-le", "replace")
 
 
-def _iptc_texts(image: Image.Image) -> Iterator[str]:
+def _iptc_texts(image: Image.Image, *fields: tuple[int, int]) -> Iterator[str]:
     from PIL import ImageFile, IptcImagePlugin
 
     if not isinstance(image, ImageFile.ImageFile):
         return
     records = IptcImagePlugin.getiptcinfo(image) or {}
-    for key in (_IPTC_TITLE, _IPTC_HEADLINE, _IPTC_CAPTION):
+    for key in fields:
         value = records.get(key)
         for raw in value if isinstance(value, list) else [value]:
             if isinstance(raw, bytes):
@@ -262,11 +270,11 @@ def _iptc_texts(image: Image.Image) -> Iterator[str]:
                 yield raw.decode("utf-8", "replace") if declared else _utf8_or_latin1(raw)
 
 
-def _xmp_texts(info: Mapping[Any, Any]) -> Iterator[str]:
+def _xmp_texts(info: Mapping[Any, Any], *fields: str) -> Iterator[str]:
     root = _parse_xmp(info.get("xmp") or info.get("XML:com.adobe.xmp"))
     if root is None:
         return
-    for field in _XMP_FIELDS:
+    for field in fields:
         for element in root.iter():
             # A simple value may stand as an attribute, one with languages as a list.
             if field in element.attrib:
@@ -294,6 +302,26 @@ def _parse_xmp(packet: object) -> ElementTree.Element | None:
         if 0 <= start < end:
             return ElementTree.fromstring(text[start : end + len(name) + 3])
     return None
+
+
+# Keywords
+
+
+def _keywords(image: Image.Image, tags: Mapping[int, Any]) -> tuple[str, ...]:
+    """The keywords that people gave the picture, each once (ignoring case), in file order."""
+    sources: tuple[Callable[[], Iterable[str]], ...] = (
+        lambda: _windows_text(tags.get(_XP_KEYWORDS)).split(";"),
+        lambda: _iptc_texts(image, _IPTC_KEYWORDS),
+        lambda: _xmp_texts(image.info, _XMP_KEYWORDS),
+    )
+    found: dict[str, str] = {}
+    for read in sources:
+        with contextlib.suppress(Exception):
+            for raw in read():
+                word = _tidy(raw[:_MAX_RAW_TEXT])[:_MAX_NAME_CHARS].strip()
+                if any(char.isalnum() for char in word):
+                    found.setdefault(word.casefold(), word)
+    return tuple(found.values())[:MAX_KEYWORDS]
 
 
 # Texts

@@ -14,8 +14,9 @@ from xsearch.core.encoder import EncoderInfo
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.indexer import schema, sqlite
 from xsearch.indexer.disk import refused
+from xsearch.indexer.documents import VERSION, refresh_documents
 from xsearch.indexer.indices.choice import Wishes, stored_wishes
-from xsearch.indexer.liveness import now, refresh_liveness
+from xsearch.indexer.liveness import captioned, now, refresh_liveness
 from xsearch.indexer.reader import CATALOG, EncoderRow, check_fingerprint
 from xsearch.indexer.tables import (
     captions,
@@ -303,14 +304,17 @@ class Catalog:
                     .values(root_id=id_, folder=joined)
                 )
                 connection.execute(roots.delete().where(roots.c.id == inner.id))
+            _refresh_names(connection, id_)
         return RootRow(id_, path, name, tuple(exclude_dirs), include_hidden)
 
     def relocate_root(self, root: RootRow, path: Path) -> None:
-        """A root that now lies elsewhere: one row changes."""
+        """A root that now lies elsewhere: one row changes, unless its folder's name did."""
         with self.transaction() as connection:
             connection.execute(
                 roots.update().where(roots.c.id == root.id).values(path=to_stored(str(path)))
             )
+            if path.name != root.path.name:
+                _refresh_names(connection, root.id)
 
     def set_rules(self, root: RootRow, exclude_dirs: Sequence[str], include_hidden: bool) -> None:
         """Remember what scans of a root leave out."""
@@ -394,13 +398,16 @@ class Catalog:
                     files.update().where(files.c.id.in_(part)).values(missing_since=now())
                 )
                 touched = {item for item, _ in rows if item is not None}
-                touched |= _texts_of_files(connection, part)
+                touched |= captioned(connection, captions.c.file_id.in_(part))
                 texts += refresh_liveness(connection, touched).texts_deleted
         return gone, texts
 
 
-def _texts_of_files(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
-    return set(connection.scalars(sa.select(captions.c.item_id).where(captions.c.file_id.in_(ids))))
+def _refresh_names(connection: sa.Connection, root: int) -> None:
+    """Have the pictures under a root found by what its folders are called now."""
+    held = files.c.item_id.is_not(None)
+    chosen = sa.select(files.c.item_id).where(files.c.root_id == root, held)
+    refresh_documents(connection, connection.scalars(chosen).all())
 
 
 def _inserted(connection: sa.Connection, statement: sa.Insert) -> int:
@@ -428,7 +435,8 @@ def create(folder: Path) -> None:
         engine = sqlite.create_engine(partial)
         try:
             with engine.begin() as connection:
-                connection.execute(library.insert().values(id=1, revision=1, created_at=now()))
+                values = {"id": 1, "revision": 1, "created_at": now(), "words_version": VERSION}
+                connection.execute(library.insert().values(values))
         except sa.exc.DBAPIError as error:
             raise sqlite.explain(error, path) from error
         finally:

@@ -17,7 +17,7 @@ from xsearch.core.paths import from_stored, to_stored
 from xsearch.core.reports import FailedFile
 from xsearch.core.values import ImageMetadata
 from xsearch.indexer.catalog import Catalog
-from xsearch.indexer.liveness import now, refresh_liveness
+from xsearch.indexer.liveness import captioned, now, refresh_liveness
 from xsearch.indexer.outcomes import Candidate, FileFailed, FileState, ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow
 from xsearch.indexer.sources import source_of
@@ -46,6 +46,7 @@ class Counts:
     decoded: int = 0
     embedded: int = 0
     imported: int = 0
+    ocr: int = 0
     failures: list[FailedFile] = field(default_factory=list)
 
 
@@ -229,6 +230,7 @@ class _Batch:
             "latitude": found.latitude,
             "longitude": found.longitude,
             "perceptual_hash": perceptual_hash,
+            "keywords": list(found.keywords) or None,
         }
         self._connection.execute(images.insert().values(values))
 
@@ -382,6 +384,7 @@ class _Batch:
             )
             .order_by(files.c.name)
         ).all()
+        self._touched |= set(owners)
         before = self._captions_of(file_id)
         wanted = [(self._text_item(row.text), owner) for owner in owners for row in read.rows]
         if before == wanted:
@@ -441,9 +444,7 @@ class _Batch:
         self._touched.add(item)
 
     def _drop_captions(self, where: sa.ColumnElement[bool]) -> None:
-        self._touched |= set(
-            self._connection.scalars(sa.select(captions.c.item_id).where(where)).all()
-        )
+        self._touched |= captioned(self._connection, where)
         self._connection.execute(captions.delete().where(where))
 
 

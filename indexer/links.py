@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from xsearch.core.paths import from_stored, to_stored
 from xsearch.indexer.catalog import Catalog
+from xsearch.indexer.documents import refresh_documents
 from xsearch.indexer.tables import captions, files, items, roots
 
 _CHUNK = 1_000
@@ -51,6 +52,7 @@ def link_captions(catalog: Catalog) -> int:
                     connection.execute(
                         captions.update().where(captions.c.id == id_).values(image_id=item)
                     )
+                refresh_documents(connection, found.values())
         linked += len(found)
 
 

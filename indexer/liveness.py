@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from xsearch.indexer.documents import refresh_documents
 from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import captions, embeddings, files, items
 
@@ -29,7 +30,8 @@ def refresh_liveness(connection: sa.Connection, touched: set[int]) -> Liveness:
     """Mark items that no file holds any more as deleted, and those that one holds again as not.
 
     A picture lives while one of its files does; its own texts live while it does; a line or a
-    row of a text file lives while that file does.
+    row of a text file lives while that file does. Their documents in the words index follow, and
+    so `touched` names every picture, too, whose files or captions have changed.
     """
     if not touched:
         return Liveness(0, 0)
@@ -59,7 +61,15 @@ def refresh_liveness(connection: sa.Connection, touched: set[int]) -> Liveness:
         )
     )
     _set_deleted(connection, sorted(touched), "image", picture)
-    return _set_deleted(connection, sorted(texts), "text", sa.exists(place))
+    changes = _set_deleted(connection, sorted(texts), "text", sa.exists(place))
+    refresh_documents(connection, texts)
+    return changes
+
+
+def captioned(connection: sa.Connection, where: sa.ColumnElement[bool]) -> set[int]:
+    """The items of some captions: their texts, and the pictures that these belong to."""
+    found = connection.execute(sa.select(captions.c.item_id, captions.c.image_id).where(where))
+    return {id_ for row in found for id_ in row if id_ is not None}
 
 
 def _set_deleted(

@@ -20,15 +20,26 @@ from xsearch.core.reports import (
     Progress,
     ProgressCallback,
     RemoveReport,
+    silent,
 )
-from xsearch.indexer import sqlite
+from xsearch.indexer import sqlite, words
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import index_problems, update_indices
 from xsearch.indexer.disk import bytes_of, delete_others
 from xsearch.indexer.indices.store import drop_stale
-from xsearch.indexer.liveness import missing_items, refresh_liveness
+from xsearch.indexer.liveness import captioned, missing_items, refresh_liveness
 from xsearch.indexer.reader import EncoderRow
-from xsearch.indexer.tables import captions, embeddings, encoders, files, images, items, roots, tags
+from xsearch.indexer.tables import (
+    captions,
+    embeddings,
+    encoders,
+    files,
+    images,
+    items,
+    ocr,
+    roots,
+    tags,
+)
 from xsearch.indexer.vectors import (
     FOLDER,
     VectorWriter,
@@ -105,9 +116,7 @@ def at_or_below(root: int, relative: Path) -> sa.ColumnElement[bool]:
 
 def _forget_files(connection: sa.Connection, where: sa.ColumnElement[bool]) -> None:
     chosen = sa.select(files.c.id).where(where)
-    touched = set(
-        connection.scalars(sa.select(captions.c.item_id).where(captions.c.file_id.in_(chosen)))
-    ) | set(
+    touched = captioned(connection, captions.c.file_id.in_(chosen)) | set(
         connection.scalars(sa.select(files.c.item_id).where(where, files.c.item_id.is_not(None)))
     )
     connection.execute(captions.delete().where(captions.c.file_id.in_(chosen)))
@@ -148,6 +157,7 @@ def compact(
         _forget_deleted(connection)
         for generation in kept:
             _switch(connection, generation)
+        sqlite.optimise_words(connection)
     left = _count(catalog, embeddings)
     # What frees space comes before what needs some.
     drop_old_vectors(library, catalog)
@@ -265,6 +275,7 @@ def _forget_deleted(connection: sa.Connection) -> None:
     connection.execute(embeddings.delete().where(embeddings.c.item_id.in_(dead)))
     connection.execute(images.delete().where(images.c.item_id.in_(dead)))
     connection.execute(tags.delete().where(tags.c.item_id.in_(dead)))
+    connection.execute(ocr.delete().where(ocr.c.item_id.in_(dead)))
     connection.execute(items.delete().where(items.c.deleted_at.is_not(None)))
 
 
@@ -295,6 +306,8 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
         lost += _check_vectors(library, catalog, encoder, repaired, progress)
     for encoder in catalog.encoders("active"):
         problems += _without_vectors(catalog, encoder)
+    if wrong := words.compare(catalog, progress or silent):
+        repaired.append(wrong)
     if known:
         stale = index_problems(library, catalog)
         if update_indices(library, catalog, force=bool(stale or lost)):

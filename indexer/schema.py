@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The newest revision in `migrations/versions`; revisions are numbered, so that an older
 # program can tell a newer library from a damaged one. A test compares it with Alembic's head.
-HEAD = "0003"
+HEAD = "0004"
 LOCATION = "xsearch.migrations:"
 
 # Alembic keeps the migration under way in a global of its own.

@@ -1,9 +1,9 @@
-"""All that only SQLite has: connecting, pragmas, read-only media, backup. Nothing else may."""
+"""All that only SQLite has: connecting, pragmas, read-only media, backup, FTS5; no other may."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 _BUSY_MS = 10_000
 _PARAMETERS = 500
+# What SQLite and its driver say of a file that is no sound catalog, in small letters.
+_DAMAGED = (
+    "malformed",
+    "not a database",
+    "unable to open",
+    "vtable constructor failed",
+    "could not decode to utf-8",
+)
+
+# The words index: a document for each item, under the item's id. Its words come cut and folded
+# (`xsearch.core.words`), so that blanks are all that the tokenizer has to see; it stems English
+# words (Porter, 1980). As migrations make it, which a test compares.
+CREATE_WORDS = "CREATE VIRTUAL TABLE words USING fts5(text, tokenize='porter ascii')"
+WITH_WORDS = "SELECT rowid AS id FROM words WHERE words MATCH ?"
+# FTS5 counts its own rows by reading every document; this table of its has a small row for each.
+COUNT_WORDS = "SELECT count(*) FROM words_docsize"
 
 T = TypeVar("T")
 
@@ -149,10 +165,90 @@ def integers(
     """
     import numpy as np
 
+    from xsearch.indexer.ids import distinct
+
     (text,) = connection.execute(f"SELECT group_concat(id) FROM ({query})", parameters).fetchone()
     if text is None:
         return np.empty(0, np.int64)
-    return np.unique(np.fromstring(str(text), dtype=np.int64, sep=","))
+    return distinct(np.fromstring(str(text), dtype=np.int64, sep=","))
+
+
+def matches_glob(column: str) -> str:
+    """What compares a column with a parameter, a pattern of `*`, `?`, `[...]` and `[^...]`."""
+    return f"{column} GLOB ?"
+
+
+def any_of(phrases: Iterable[Sequence[str]]) -> str:
+    """What `WITH_WORDS` is to match: documents with one of some phrases, of words as cut."""
+    return " OR ".join(f'"{" ".join(phrase)}"' for phrase in phrases)
+
+
+def stored_words(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
+    """The documents of some items, as many as there are."""
+    marks = ",".join("?" * len(ids))
+    rows = connection.exec_driver_sql(
+        f"SELECT rowid, text FROM words WHERE rowid IN ({marks})", tuple(ids)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def write_words(connection: sa.Connection, documents: Mapping[int, str]) -> None:
+    """Write the documents of some items, in place of those that they have."""
+    if documents:
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO words (rowid, text) VALUES (?, ?)", list(documents.items())
+        )
+
+
+def drop_words(connection: sa.Connection, ids: Iterable[int]) -> None:
+    """Delete the documents of some items."""
+    rows = [(id_,) for id_ in ids]
+    if rows:
+        connection.exec_driver_sql("DELETE FROM words WHERE rowid = ?", rows)
+
+
+def words_without_item(connection: sa.Connection) -> list[int]:
+    """Documents of items that are not there."""
+    return list(
+        connection.exec_driver_sql(
+            "SELECT id FROM words_docsize WHERE id NOT IN (SELECT id FROM items)"
+        ).scalars()
+    )
+
+
+def words_are_sound(connection: sa.Connection) -> bool:
+    """Whether the words index is what its documents say (FTS5's own comparison)."""
+    import sqlalchemy as sa
+
+    try:
+        connection.exec_driver_sql("INSERT INTO words (words) VALUES ('integrity-check')")
+        return True
+    except sa.exc.DatabaseError:
+        return False
+
+
+def make_words_anew(connection: sa.Connection) -> None:
+    """Put an empty words index in place of the one that is there."""
+    connection.exec_driver_sql("DROP TABLE words")
+    connection.exec_driver_sql(CREATE_WORDS)
+
+
+def optimise_words(connection: sa.Connection) -> None:
+    """Merge all parts of the words index, which takes less space and is searched faster."""
+    connection.exec_driver_sql("INSERT INTO words (words) VALUES ('optimize')")
+
+
+def integer_pairs(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
+) -> NDArray[np.int64]:
+    """The two columns, called `a` and `b`, of a query of integers: (n, 2), in any order."""
+    import numpy as np
+
+    (text,) = connection.execute(
+        f"SELECT group_concat(a || ',' || b) FROM ({query})", parameters
+    ).fetchone()
+    found = np.empty(0, np.int64) if text is None else np.fromstring(text, dtype=np.int64, sep=",")
+    return found.reshape(-1, 2)
 
 
 def in_parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -187,7 +283,7 @@ def explain(error: Exception, path: Path) -> Exception:
             f"{path.parent}: cannot be written to. It can still be searched; copy the "
             "library's folder elsewhere to change it."
         )
-    if "malformed" in text or "not a database" in text or "unable to open" in text:
+    if any(sign in text for sign in _DAMAGED):
         return _damaged(path, cause)
     return error
 

@@ -1,4 +1,7 @@
-"""The catalog's tables, in SQLAlchemy Core. Migrations are frozen and never import this module."""
+"""The catalog's tables, in SQLAlchemy Core. Migrations are frozen and never import this module.
+
+The words index is no table of SQLAlchemy: see `xsearch.indexer.sqlite`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ metadata = sa.MetaData(
 
 # One row. `revision` grows with every committed change, so that readers know when what they
 # hold in memory is stale. `index_kind`, `memory_budget` (bytes) and `recall` (0 to 1) are what its
-# owner asked of its indices, empty where that is left to xsearch.
+# owner asked of its indices, empty where that is left to xsearch. `words_version` is how the
+# documents of the words index were made (`documents.VERSION`), empty where not all are there.
 library = sa.Table(
     "library",
     metadata,
@@ -26,6 +30,7 @@ library = sa.Table(
     sa.Column("index_kind", sa.Text),
     sa.Column("memory_budget", sa.BigInteger),
     sa.Column("recall", sa.Float),
+    sa.Column("words_version", sa.Integer),
 )
 
 # A folder root has the name ''; a single file given by its own path has its folder and name.
@@ -87,7 +92,7 @@ items = sa.Table(
 )
 
 # What people filter by. `taken_at` is the camera's local time, `taken_offset` minutes east of
-# UTC where the file records it; `perceptual_hash` is a signed 64-bit pHash.
+# UTC where the file records it; `perceptual_hash` is a signed 64-bit pHash. `keywords` is a list.
 images = sa.Table(
     "images",
     metadata,
@@ -103,6 +108,7 @@ images = sa.Table(
     sa.Column("latitude", sa.Float),
     sa.Column("longitude", sa.Float),
     sa.Column("perceptual_hash", sa.BigInteger),
+    sa.Column("keywords", sa.JSON(none_as_null=True)),
     sa.Index("ix_images_taken_at", "taken_at"),
 )
 
@@ -166,6 +172,16 @@ tags = sa.Table(
     sa.Column("score", sa.Float),
     sa.Column("added_at", sa.DateTime, nullable=False),
     sa.Index("ix_tags_name", "name"),
+)
+
+# The text that can be read in a picture, with the program that read it; empty where there is
+# none to read. A picture without a row has not been looked at.
+ocr = sa.Table(
+    "ocr",
+    metadata,
+    sa.Column("item_id", sa.Integer, sa.ForeignKey("items.id"), primary_key=True),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
 )
 
 # `state` is running, done, interrupted or failed.

@@ -17,9 +17,11 @@ from xsearch.core.errors import SourceError
 from xsearch.core.paths import absolute, displayable
 from xsearch.core.values import TagCount, Tagged
 from xsearch.indexer.catalog import Catalog
+from xsearch.indexer.documents import refresh_documents
+from xsearch.indexer.found import found_file
 from xsearch.indexer.liveness import now
 from xsearch.indexer.maintenance import at_or_below
-from xsearch.indexer.reader import Snapshot, found_file
+from xsearch.indexer.reader import Snapshot
 from xsearch.indexer.sqlite import in_parts
 from xsearch.indexer.tables import files, items, tags
 
@@ -89,10 +91,12 @@ def replace_scores(
         StorageError, LibraryReadOnlyError: the disk refused; nothing was changed.
     """
     with catalog.transaction() as connection:
-        for part in in_parts(names):
-            connection.execute(
-                tags.delete().where(tags.c.name.in_(part), tags.c.score.is_not(None))
-            )
+        before: dict[str, Int64] = {}
+        for name in names:
+            scored = sa.and_(tags.c.name == name, tags.c.score.is_not(None))
+            query = sa.select(tags.c.item_id).where(scored)
+            before[name] = np.array(connection.scalars(query).all(), dtype=np.int64)
+            connection.execute(tags.delete().where(scored))
         moment = now()
         for ids, scores, name in found:
             by_hand = connection.scalars(sa.select(tags.c.item_id).where(tags.c.name == name)).all()
@@ -103,6 +107,11 @@ def replace_scores(
             ]
             if rows:
                 connection.execute(tags.insert(), rows)
+            # Most pictures keep the tags that they had.
+            before[name] = np.setxor1d(before[name], ids[new])
+        refresh_documents(
+            connection, {id_ for changed in before.values() for id_ in changed.tolist()}
+        )
 
 
 def add_tag(catalog: Catalog, name: str, paths: Sequence[Path]) -> int:
@@ -118,6 +127,7 @@ def add_tag(catalog: Catalog, name: str, paths: Sequence[Path]) -> int:
             connection.execute(
                 tags.insert(), [{"item_id": id_, "name": name, "added_at": now()} for id_ in part]
             )
+        refresh_documents(connection, ids)
     return len(ids)
 
 
@@ -127,16 +137,14 @@ def remove_tag(catalog: Catalog, name: str, paths: Sequence[Path] | None = None)
     Raises:
         SourceError: the library has no picture at or below a path; nothing was changed.
     """
-    chosen = tags.delete().where(tags.c.name == name)
-    if paths is None:
-        with catalog.transaction() as connection:
-            return connection.execute(chosen).rowcount
-    ids = _images_at(catalog, paths)
+    chosen = None if paths is None else _images_at(catalog, paths)
     with catalog.transaction() as connection:
-        return sum(
-            connection.execute(chosen.where(tags.c.item_id.in_(part))).rowcount
-            for part in in_parts(ids)
-        )
+        having = set(connection.scalars(sa.select(tags.c.item_id).where(tags.c.name == name)))
+        ids = sorted(having if chosen is None else having.intersection(chosen))
+        for part in in_parts(ids):
+            connection.execute(tags.delete().where(tags.c.name == name, tags.c.item_id.in_(part)))
+        refresh_documents(connection, ids)
+    return len(ids)
 
 
 def _images_at(catalog: Catalog, paths: Sequence[Path]) -> list[int]:

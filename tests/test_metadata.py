@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xsearch.core.images import decode, quiet_pillow
-from xsearch.core.metadata import MAX_CAPTION_CHARS, read_metadata
+from xsearch.core.metadata import MAX_CAPTION_CHARS, MAX_KEYWORDS, read_metadata
 from xsearch.core.values import ImageMetadata
 
 pillow_heif.register_heif_opener()  # to write HEIC here
@@ -297,6 +297,23 @@ def test_broken_huge_or_dangerous_xmp_is_ignored(packet):
     assert captions(found) == [] and found.width == 20
 
 
+def test_keywords_are_read_from_exif_iptc_and_xmp_and_are_no_captions():
+    exif = {_ZEROTH.XPKeywords: "Boot; Häuser am See ;;boot;---\0".encode("utf-16-le")}
+    found = metadata(exif)
+    assert found.keywords == ("Boot", "Häuser am See") and found.captions == ()
+    found = with_segment(iptc((1, 90, b"\x1b%G"), (2, 25, "渔船".encode()), (2, 25, b"harbour")))
+    assert found.keywords == ("渔船", "harbour") and found.captions == ()
+    assert with_segment(iptc((2, 25, "été".encode("latin-1")))).keywords == ("été",)
+    bag = "<dc:subject><rdf:Bag><rdf:li>dog</rdf:li> <rdf:li>DOG</rdf:li><rdf:li>snow</rdf:li>"
+    found = saved_metadata("WEBP", xmp=xmp(f"{bag}</rdf:Bag></dc:subject>"))
+    assert found.keywords == ("dog", "snow") and found.captions == ()
+
+
+def test_only_so_many_keywords_are_kept():
+    words = ";".join(f"word {number}" for number in range(1_000))
+    assert len(metadata({_ZEROTH.XPKeywords: words.encode("utf-16-le")}).keywords) == MAX_KEYWORDS
+
+
 def test_the_same_text_is_kept_once():
     zeroth = {_ZEROTH.ImageDescription: b"a DOG in the  snow"}
     found = captions(metadata(zeroth, xmp=_XMP))
@@ -373,6 +390,7 @@ def test_a_broken_field_costs_no_other():
 
 def check(found: ImageMetadata) -> None:
     texts = [found.camera, found.lens, *(caption.text for caption in found.captions)]
+    texts += found.keywords
     for text in filter(None, texts):
         text.encode()  # no lone surrogates
         assert text == " ".join(text.split()) and "\0" not in text
