@@ -62,3 +62,54 @@ MaxPixelsOption = Annotated[
     int,
     typer.Option("--max-pixels", min=1, help="Refuse larger pictures, in millions of pixels."),
 ]
+FilepathOnlyOption = Annotated[
+    bool, typer.Option("--filepath-only", "-f", help="Print paths alone, one a line.")
+]
+NullOption = Annotated[
+    bool,
+    typer.Option("--null", "-0", help="Print paths alone, a NUL byte after each, for `xargs -0`."),
+]
+PreviewOption = Annotated[
+    bool,
+    typer.Option("--preview", "-p", help="Show the pictures in the terminal, each below its line."),
+]
+OpenOption = Annotated[
+    bool,
+    typer.Option("--open", help="Open the hits with the system's programs; over 10: asks first."),
+]
+CopyToOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--copy-to",
+        metavar="DIR",
+        help="Copy the pictures into a folder; nothing there is overwritten.",
+        show_default=False,
+    ),
+]
+LinkToOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--link-to",
+        metavar="DIR",
+        help="Put links to the pictures into a folder.",
+        show_default=False,
+    ),
+]
+ContactSheetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--contact-sheet",
+        metavar="FILE",
+        help="Write one picture of all hits: .jpg, .png or .webp.",
+        show_default=False,
+    ),
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html",
+        metavar="FILE",
+        help="Write a page of all hits: one file, for any browser.",
+        show_default=False,
+    ),
+]

@@ -28,6 +28,11 @@ _STAGES = {
     "train": "Training",
     "export": "Writing the encoder",
     "tag": "Comparing with labels",
+    "compare": "Comparing pictures",
+    "look": "Looking at files",
+    "show": "Reading pictures",
+    "words": "Indexing words",
+    "ocr": "Reading text in pictures",
     "download": "Downloading, MB",
 }
 
@@ -63,13 +68,16 @@ def write_line(text: str) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def write_path(path: Path) -> None:
-    """A path on a line: readable on a terminal, its own bytes in a pipe."""
-    if sys.stdout.isatty():
+def write_path(path: Path, null: bool = False) -> None:
+    """A path on a line: readable on a terminal, its own bytes in a pipe.
+
+    With `null` it is always its own bytes, and a NUL byte ends it.
+    """
+    if sys.stdout.isatty() and not null:
         write_line(displayable(path))
         return
     sys.stdout.flush()
-    sys.stdout.buffer.write(os.fsencode(path) + b"\n")
+    sys.stdout.buffer.write(os.fsencode(path) + (b"\0" if null else b"\n"))
 
 
 def short_path(path: Path) -> str:
