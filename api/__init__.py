@@ -33,8 +33,11 @@ from xsearch.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from xsearch.captioning import Captioner, caption
+    from xsearch.core.duplicates import DuplicateFile, DuplicateGroup, DuplicateReport
     from xsearch.core.encoder import DualEncoder, RegionEncoder, TextEmbeddings
-    from xsearch.core.query import Image, TruncationWarning
+    from xsearch.core.filters import Filters
+    from xsearch.core.query import Image, Item, Part, Query, TruncationWarning
     from xsearch.core.reports import (
         CheckReport,
         CompactReport,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
         TagReport,
     )
     from xsearch.core.values import (
+        Caption,
         CaptionedImage,
         Classified,
         Hit,
@@ -61,25 +65,36 @@ if TYPE_CHECKING:
     )
     from xsearch.labels import classify
     from xsearch.library import Library, open
+    from xsearch.retrieval.explaining import explain_query
+    from xsearch.retrieval.language import parse
 
 _LAZY = {
+    "Caption": "xsearch.core.values",
     "CaptionedImage": "xsearch.core.values",
+    "Captioner": "xsearch.captioning",
     "CheckReport": "xsearch.core.reports",
     "Classified": "xsearch.core.values",
     "CompactReport": "xsearch.core.reports",
     "DualEncoder": "xsearch.core.encoder",
+    "DuplicateFile": "xsearch.core.duplicates",
+    "DuplicateGroup": "xsearch.core.duplicates",
+    "DuplicateReport": "xsearch.core.duplicates",
     "EncoderStatus": "xsearch.core.reports",
     "ExportReport": "xsearch.core.reports",
     "FailedFile": "xsearch.core.reports",
+    "Filters": "xsearch.core.filters",
     "Hit": "xsearch.core.values",
     "Image": "xsearch.core.query",
     "IndexPlan": "xsearch.core.reports",
     "IndexReport": "xsearch.core.reports",
     "IndexStatus": "xsearch.core.reports",
+    "Item": "xsearch.core.query",
     "LabelProbability": "xsearch.core.values",
     "Library": "xsearch.library",
     "LibraryStatus": "xsearch.core.reports",
+    "Part": "xsearch.core.query",
     "Progress": "xsearch.core.reports",
+    "Query": "xsearch.core.query",
     "Rates": "xsearch.core.reports",
     "RegionEncoder": "xsearch.core.encoder",
     "ReindexReport": "xsearch.core.reports",
@@ -89,28 +104,38 @@ _LAZY = {
     "Tagged": "xsearch.core.values",
     "TextEmbeddings": "xsearch.core.encoder",
     "TruncationWarning": "xsearch.core.query",
+    "caption": "xsearch.captioning",
     "classify": "xsearch.labels",
+    "explain_query": "xsearch.retrieval.explaining",
     "open": "xsearch.library",
+    "parse": "xsearch.retrieval.language",
 }
 
 __all__ = [
+    "Caption",
     "CaptionedImage",
+    "Captioner",
     "CheckReport",
     "Classified",
     "CompactReport",
     "DualEncoder",
+    "DuplicateFile",
+    "DuplicateGroup",
+    "DuplicateReport",
     "EncoderError",
     "EncoderMismatchError",
     "EncoderStatus",
     "Error",
     "ExportReport",
     "FailedFile",
+    "Filters",
     "Hit",
     "Image",
     "ImageError",
     "IndexPlan",
     "IndexReport",
     "IndexStatus",
+    "Item",
     "LabelProbability",
     "Library",
     "LibraryError",
@@ -120,7 +145,9 @@ __all__ = [
     "LibraryStatus",
     "LibraryTooNewError",
     "MissingExtraError",
+    "Part",
     "Progress",
+    "Query",
     "Rates",
     "RegionEncoder",
     "ReindexReport",
@@ -135,8 +162,11 @@ __all__ = [
     "TruncationWarning",
     "UsageError",
     "__version__",
+    "caption",
     "classify",
+    "explain_query",
     "open",
+    "parse",
 ]
 
 

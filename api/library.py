@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xsearch.arguments import as_paths, check_counts, names
+from xsearch.captioning import Captioning
 from xsearch.choice import EncoderChoice
-from xsearch.core.errors import EncoderMismatchError, UsageError
 from xsearch.core.paths import absolute
-from xsearch.core.query import Image
-from xsearch.core.values import KINDS, Hit, Kind
+from xsearch.duplicating import Duplicating
 from xsearch.looking import Looking
+from xsearch.searching import Searching
 from xsearch.tagging import DEFAULT_WAIT, Tagging
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Wanted = str | os.PathLike[str] | DualEncoder
 
 
-class Library(Tagging, Looking):
+class Library(Searching, Tagging, Looking, Captioning, Duplicating):
     """One searchable collection; made by `xsearch.open`. Usable from threads; close it, or use
     it in a `with` block.
 
@@ -62,35 +62,6 @@ class Library(Tagging, Looking):
         self._lock = threading.RLock()
 
     # Searching
-
-    def search(self, query: str | Image | Path, k: int = 10, target: Kind = "image") -> list[Hit]:
-        """The k items nearest to a query, best first; fewer only where the library has fewer.
-
-        Args:
-            query: words, taken literally, or a picture (`xsearch.Image`, or a `Path`).
-            k: how many hits.
-            target: `image` or `text`: what to look for.
-
-        Raises:
-            UsageError: an empty query, a negative `k`, an unknown target.
-            SourceError, ImageError: the query's picture cannot be read.
-            EncoderMismatchError: the library's vectors are another encoder's.
-            LibraryError: the library is damaged.
-        """
-        if target not in KINDS:
-            raise UsageError(f"target must be one of {', '.join(KINDS)}, not {target!r}")
-        if k < 0:
-            raise UsageError(f"k must be 0 or more, not {k}")
-        from xsearch.retrieval.ensemble import search
-
-        wanted = Image(query) if isinstance(query, Path) else query
-        try:
-            return search(self.encoders, self._search(), wanted, k, target)
-        except EncoderMismatchError:
-            # Others may have changed the library's encoder, and dropped the old one's vectors.
-            if not self._choice.follows:
-                raise
-            return search(self.encoders, self._search(), wanted, k, target)
 
     @property
     def encoder(self) -> DualEncoder:
@@ -127,6 +98,7 @@ class Library(Tagging, Looking):
         index_kind: str | None = None,
         memory_budget: int | None = None,
         recall: float | None = None,
+        ocr: bool = False,
         wait: float = DEFAULT_WAIT,
         progress: ProgressCallback | None = None,
     ) -> IndexReport:
@@ -149,18 +121,21 @@ class Library(Tagging, Looking):
             index_kind: `flat`, `rabitq`, `ivf`, `hnsw`, or `auto`: what suits; remembered.
             memory_budget: bytes that an index may take in memory (0: any); remembered.
             recall: the share of the 10 nearest that a search should find; remembered.
+            ocr: also read the text in pictures, each once, to find them by it; needs the extra
+                `ocr`.
             wait: seconds to wait for another writer.
             progress: called often, from the calling thread, with a `Progress`.
 
         Raises:
             SourceError: a path that cannot be indexed; nothing was changed.
             UsageError: a value that cannot be meant; nothing was changed.
+            MissingExtraError: `ocr` without its extra.
             LibraryLockedError, LibraryReadOnlyError, StorageError, EncoderError.
         """
         from xsearch import __version__
         from xsearch.core.images import DEFAULT_MAX_PIXELS
         from xsearch.indexer.run import IndexOptions, index
-        from xsearch.retrieval.phrases import SUBJECTS
+        from xsearch.retrieval.reference import reference_texts
 
         check_counts(workers, batch_size)
         options = IndexOptions(
@@ -175,7 +150,8 @@ class Library(Tagging, Looking):
             index_kind=index_kind,
             memory_budget=memory_budget,
             recall=recall,
-            phrases=SUBJECTS,
+            reference=reference_texts(),
+            ocr=ocr,
         )
         chosen = None if paths is None else as_paths(paths)
         with self._writing("xsearch index", wait):
@@ -223,7 +199,7 @@ class Library(Tagging, Looking):
         from xsearch.core.reports import silent
         from xsearch.indexer.reindex import reindex
         from xsearch.indexer.run import IndexOptions
-        from xsearch.retrieval.phrases import SUBJECTS
+        from xsearch.retrieval.reference import reference_texts
 
         check_counts(workers, batch_size)
         with self._open_reader().snapshot() as snapshot:
@@ -235,7 +211,7 @@ class Library(Tagging, Looking):
                 workers=workers,
                 batch_size=batch_size,
                 max_pixels=max_pixels or DEFAULT_MAX_PIXELS,
-                phrases=SUBJECTS,
+                reference=reference_texts(),
             ),
             lambda wait: self._writing("xsearch reindex", wait),
             progress or silent,

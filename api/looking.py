@@ -43,8 +43,10 @@ class Looking:
 
         Each comes with the first of its files that exists, and is left out where none does.
         """
+        from xsearch.indexer.found import captioned_images
+
         with self._open_reader().snapshot() as snapshot:
-            found = snapshot.captioned_images()
+            found = captioned_images(snapshot)
         captioned = []
         for files, texts in found:
             path = next((file.path for file in files if file.path.exists()), None)

@@ -178,7 +178,11 @@ def _open(setup: Setup, name: str) -> Search:
         peer.open()
         return lambda number: peer.search(setup.queries[number], K)
     library = setup.open()
-    return lambda number: [hit.id - 1 for hit in library.search(f"query {number}", k=K)]
+    return lambda number: [hit.id - 1 for hit in library.search(f"query {number}", k=K, **_BARE)]
+
+
+# What the index alone finds, in its own order.
+_BARE = {"mode": "meaning", "correct": False}
 
 
 def _import() -> None:
@@ -186,7 +190,7 @@ def _import() -> None:
     import faiss  # noqa: F401
 
     import xsearch.indexer.reader
-    import xsearch.retrieval.ensemble
+    import xsearch.retrieval.query
     import xsearch.retrieval.search  # noqa: F401
 
 

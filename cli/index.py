@@ -114,6 +114,13 @@ def index(
             show_default=False,
         ),
     ] = None,
+    ocr: Annotated[
+        bool,
+        typer.Option(
+            "--ocr",
+            help="Also read the text in pictures, each once, so that they are found by it.",
+        ),
+    ] = False,
     plan: Annotated[
         bool,
         typer.Option(
@@ -151,6 +158,7 @@ def index(
             index_kind=index_kind,
             memory_budget=budget,
             recall=recall,
+            ocr=ocr,
             wait=wait,
             progress=bar,
         )
@@ -204,6 +212,8 @@ def _write_summary(report: IndexReport, place: Path) -> None:
         write_line(f"texts: {', '.join(changes)}")
     if report.imported:
         write_line(f"vectors: {report.imported:,} imported, {report.embedded:,} made")
+    if report.ocr:
+        write_line(f"text read in: {counted(report.ocr, 'picture')}")
     if report.skipped:
         write_line(f"skipped: {counted(report.skipped, 'file')} of other kinds")
     complain_first(

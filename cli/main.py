@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from xsearch.cli import (
+    caption,
     classify,
+    duplicates,
     evaluate,
     index,
     maintain,
@@ -36,6 +38,8 @@ index.register(app)
 query.register(app)
 maintain.register(app)
 classify.register(app)
+duplicates.register(app)
+caption.register(app)
 reindex.register(app)
 transfer.register(app)
 evaluate.register(app)

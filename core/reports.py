@@ -41,7 +41,8 @@ class IndexReport:
 
     `skipped` counts files that are neither pictures nor were asked for by name. `decoded` is
     how many pictures had to be decoded, `embedded` how many items were embedded, `imported` how
-    many pictures got a vector that another program had made.
+    many pictures got a vector that another program had made, `ocr` how many were looked at for
+    text in them.
     """
 
     added: int = 0
@@ -56,6 +57,7 @@ class IndexReport:
     decoded: int = 0
     embedded: int = 0
     imported: int = 0
+    ocr: int = 0
     seconds: float = 0.0
     rates: Rates = field(default_factory=Rates)
     failures: tuple[FailedFile, ...] = ()
@@ -114,6 +116,11 @@ class Progress:
         "export",
         "download",
         "tag",
+        "compare",
+        "look",
+        "show",
+        "words",
+        "ocr",
     ]
     done: int
     total: int | None = None

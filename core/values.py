@@ -42,6 +42,7 @@ class ImageMetadata:
     latitude: float | None = None
     longitude: float | None = None
     captions: tuple[EmbeddedCaption, ...] = ()
+    keywords: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,37 @@ class Hit:
             row["other_paths"] = [displayable(path) for path in self.other_paths]
         if self.missing:
             row["missing"] = True
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A text that fits a picture: one of several, best first.
+
+    `similarity` is the cosine to the picture; `score` is 0 to 1, calibrated for the encoder.
+    `others` are the near-identical texts that it stands for, best first. `id` is that of the
+    library's item, for texts of a library.
+    """
+
+    rank: int
+    text: str
+    score: float
+    similarity: float
+    others: tuple[str, ...] = ()
+    id: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: `rank`, `id`, `score`, `similarity`, `text`, `others`."""
+        row: dict[str, Any] = {"rank": self.rank}
+        if self.id is not None:
+            row["id"] = self.id
+        row |= {
+            "score": round(self.score, 4),
+            "similarity": round(self.similarity, 4),
+            "text": self.text,
+        }
+        if self.others:
+            row["others"] = list(self.others)
         return row
 
 

@@ -1,8 +1,10 @@
-"""Bringing the FAISS indices up to date with the vectors, by the policy of `segments.plan`."""
+"""Bringing what is derived from the vectors up to date with them: FAISS indices, by the policy of
+`segments.plan`, and the background that scores are measured against."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,15 @@ import sqlalchemy as sa
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import StorageError
 from xsearch.core.values import KINDS, Kind
+from xsearch.indexer.background import (
+    Bank,
+    damaged_backgrounds,
+    drop_stale_backgrounds,
+    keep_bank,
+    open_background,
+    open_bank,
+    update_background,
+)
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.indices import choice, segments, store
 from xsearch.indexer.indices.coverage import Coverage
@@ -26,11 +37,40 @@ from xsearch.indexer.vectors import current_rows, vector_path
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    # Vectors, float32 (n, dim), of texts as people write them, by an encoder's fingerprint.
-    Reference = Callable[[str], NDArray[np.float32] | None]
-
 # Vectors from which queries are drawn that measure recall.
 _SAMPLE = 2_048
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTexts:
+    """Texts as people write them: `digest` tells which, `embed` gives float32 (m, dim)."""
+
+    digest: str
+    embed: Callable[[DualEncoder], NDArray[np.float32]]
+
+
+class Reference:
+    """The vectors of the reference texts by those encoders that are at hand, embedded once."""
+
+    def __init__(
+        self, encoders: Sequence[DualEncoder] = (), texts: ReferenceTexts | None = None
+    ) -> None:
+        self._encoders = {encoder.fingerprint: encoder for encoder in encoders}
+        self._texts = texts
+        self._made: dict[str, NDArray[np.float16]] = {}
+
+    def bank(self, library: Path, fingerprint: str) -> Bank | None:
+        """Their vectors: those that the library has, or new ones.
+
+        Without the encoder, whichever the library has.
+        """
+        encoder, texts = self._encoders.get(fingerprint), self._texts
+        known = open_bank(library, fingerprint)
+        if encoder is None or texts is None or (known and known.digest == texts.digest):
+            return known
+        if fingerprint not in self._made:
+            self._made[fingerprint] = texts.embed(encoder).astype("<f2")
+        return Bank(texts.digest, self._made[fingerprint])
 
 
 def update_indices(
@@ -40,40 +80,88 @@ def update_indices(
     also: EncoderRow | None = None,
     reference: Reference | None = None,
 ) -> list[Path]:
-    """Build what is worth building and delete what is stale; returns the files written.
+    """Build what is worth building and delete what is stale; returns the index files written.
 
     Indices are for active encoders, and for `also`, which is about to be one. `reference` gives
-    the queries that recall is measured with where the library has no texts.
+    the texts that backgrounds are made of, and the queries that recall is measured with where the
+    library has no texts.
 
     Raises:
         StorageError: the disk is full; searching goes on over the rows themselves.
     """
     keep: set[Path] = set()
+    backgrounds: set[Path] = set()
     written: list[Path] = []
     wanted = catalog.encoders("active")
     if also is not None and also.id not in {encoder.id for encoder in wanted}:
         wanted.append(also)
+    texts = reference or Reference()
     for encoder in wanted:
-        for kind in KINDS:
-            update = _Update(library, catalog, encoder, kind, reference)
-            try:
-                kept, new = update.run(force)
-            except IsADirectoryError as error:
-                raise StorageError(
-                    f"{error.filename2 or error.filename}: a folder is where an index file has "
-                    "to be. Everything indexed is safe and can be searched; move the folder away "
-                    "and run `xsearch index` again."
-                ) from error
-            except OSError as error:
-                raise StorageError(
-                    f"{library}: the index could not be written ({error.strerror or error}). "
-                    "Everything indexed is safe and can be searched; free some space and run "
-                    "`xsearch index` again."
-                ) from error
-            keep |= {*kept, *new}
-            written += new
+        try:
+            for kind in KINDS:
+                kept, new = _Update(library, catalog, encoder, kind, texts).run(force)
+                keep |= {*kept, *new}
+                written += new
+            backgrounds |= _background(library, catalog, encoder, texts, force)
+        except IsADirectoryError as error:
+            raise StorageError(
+                f"{error.filename2 or error.filename}: a folder is where an index file has "
+                "to be. Everything indexed is safe and can be searched; move the folder away "
+                "and run `xsearch index` again."
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{library}: the index could not be written ({error.strerror or error}). "
+                "Everything indexed is safe and can be searched; free some space and run "
+                "`xsearch index` again."
+            ) from error
     store.drop_stale(library, keep)
+    drop_stale_backgrounds(library, backgrounds)
     return written
+
+
+def _background(
+    library: Path, catalog: Catalog, encoder: EncoderRow, reference: Reference, force: bool
+) -> set[Path]:
+    """Bring an encoder's background up to date; the file, where there is one."""
+    bank = reference.bank(library, encoder.fingerprint)
+    if bank is None or bank.vectors.shape[1:] != (encoder.dim,) or not encoder.rows:
+        return set()
+    kept = keep_bank(library, encoder.fingerprint, bank)
+    generation, rows, dim = encoder.generation, encoder.rows, encoder.dim
+    before = open_background(library, encoder.fingerprint, generation, rows, dim)
+    vectors = current_rows(vector_path(library, encoder.fingerprint, generation), rows, dim)
+    path = update_background(
+        library,
+        (encoder.fingerprint, generation, dim),
+        vectors,
+        {kind: _held_count(catalog, kind) for kind in KINDS},
+        lambda kind, limit: sample_rows(catalog, encoder, kind, limit),
+        bank,
+        None if force else before,
+    )
+    return {kept, path}
+
+
+def _held_count(catalog: Catalog, kind: Kind) -> int:
+    """How many live items of a kind there are."""
+    query = sa.select(sa.func.count()).where(items.c.kind == kind, items.c.deleted_at.is_(None))
+    with catalog.reading() as connection:
+        return int(connection.scalar(query) or 0)
+
+
+def sample_rows(catalog: Catalog, encoder: EncoderRow, kind: Kind, limit: int) -> NDArray[np.int64]:
+    """Some rows of live items; the catalog lists items by the hash of their content."""
+    query = (
+        sa.select(embeddings.c.row)
+        .join(items, items.c.id == embeddings.c.item_id)
+        .where(embeddings.c.encoder_id == encoder.id, embeddings.c.row < encoder.rows)
+        .where(items.c.kind == kind, items.c.deleted_at.is_(None))
+        .order_by(items.c.content_hash)
+        .limit(limit)
+    )
+    with catalog.reading() as connection:
+        return np.fromiter(connection.scalars(query), dtype=np.int64)
 
 
 class _Update:
@@ -85,7 +173,7 @@ class _Update:
         catalog: Catalog,
         encoder: EncoderRow,
         kind: Kind,
-        reference: Reference | None,
+        reference: Reference,
     ) -> None:
         self._catalog = catalog
         self._encoder = encoder
@@ -162,43 +250,20 @@ class _Update:
     def _queries(self, vectors: NDArray[np.float16]) -> Queries:
         kind = self._place.kind
         stored = StoredRows(vectors)
+        other_kind: Kind = "text" if kind == "image" else "image"
         own, other = (
-            stored[self._sample(which)].astype(np.float32)
-            for which in (kind, "text" if kind == "image" else "image")
+            stored[np.sort(sample_rows(self._catalog, self._encoder, which, _SAMPLE))]
+            for which in (kind, other_kind)
         )
         texts = None
-        if kind == "image" and self._reference is not None:
-            texts = self._reference(self._place.fingerprint)
-        return sample_queries(own, other, texts)
+        if kind == "image":
+            bank = self._reference.bank(self._place.library, self._place.fingerprint)
+            texts = None if bank is None else bank.vectors.astype(np.float32)
+        return sample_queries(own.astype(np.float32), other.astype(np.float32), texts)
 
     def _new(self, found: list[Segment]) -> NDArray[np.int64]:
         """The rows beyond those of some segments."""
         return _rows_of(self._catalog, self._encoder, self._place.kind, _end(found))
-
-    def _sample(self, kind: str) -> NDArray[np.int64]:
-        """Some rows of live items; the catalog lists items by the hash of their content."""
-        query = (
-            sa.select(embeddings.c.row)
-            .join(items, items.c.id == embeddings.c.item_id)
-            .where(embeddings.c.encoder_id == self._encoder.id)
-            .where(items.c.kind == kind, items.c.deleted_at.is_(None))
-            .order_by(items.c.content_hash)
-            .limit(_SAMPLE)
-        )
-        with self._catalog.reading() as connection:
-            return np.sort(np.fromiter(connection.scalars(query), dtype=np.int64))
-
-
-def reference(encoders: Sequence[DualEncoder], texts: Sequence[str]) -> Reference:
-    """The vectors of some texts by those encoders that are at hand."""
-
-    def embed(fingerprint: str) -> NDArray[np.float32] | None:
-        for encoder in encoders:
-            if encoder.fingerprint == fingerprint and texts:
-                return encoder.embed_texts(texts).vectors
-        return None
-
-    return embed
 
 
 def unmet_wishes(library: Path, catalog: Catalog) -> list[str]:
@@ -230,7 +295,7 @@ def unmet_wishes(library: Path, catalog: Catalog) -> list[str]:
 
 def index_problems(library: Path, catalog: Catalog) -> list[str]:
     """What is wrong with the index files: damage, and rows that are not the catalog's."""
-    problems = []
+    problems = [f"{path.name}: damaged; built again" for path in damaged_backgrounds(library)]
     for encoder in catalog.encoders("active"):
         for kind in KINDS:
             place = place_of(library, encoder, kind)

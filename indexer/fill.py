@@ -25,9 +25,10 @@ from xsearch.core.paths import displayable
 from xsearch.core.reports import FailedFile, Progress, ProgressCallback
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.disk import Reachable
+from xsearch.indexer.found import FoundFile
 from xsearch.indexer.liveness import missing_items
 from xsearch.indexer.outcomes import Candidate, FileFailed, ImageRead
-from xsearch.indexer.reader import EncoderRow, FoundFile, MissingItem, Reader, word
+from xsearch.indexer.reader import EncoderRow, MissingItem, Reader, word
 from xsearch.indexer.reading import FileReader, nothing_known, read_in_order
 from xsearch.indexer.tables import embeddings, encoders, items
 from xsearch.indexer.vectors import VectorWriter, checksums, to_rows, vector_path

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +26,7 @@ from xsearch.core.errors import (
 )
 from xsearch.core.paths import displayable, from_stored
 from xsearch.indexer import schema, sqlite
+from xsearch.indexer.found import FoundFile, FoundItem, ids_at, image_files, in_marks, items_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CATALOG = "catalog.db"
-_CHUNK = 500
 _RETRIES = 5
 _ENCODERS = (
     "SELECT e.id, e.name, e.source, e.fingerprint, e.dim, e.runtime, e.precision,"
@@ -65,25 +65,6 @@ class EncoderRow:
     generation: int
     rows: int
     state: str
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFile:
-    """A file of an item: its path and the root under which it lies."""
-
-    path: Path
-    root: Path
-
-
-@dataclass(frozen=True, slots=True)
-class FoundItem:
-    """An item as searching shows it; `files` are its own, `image_files` its picture's."""
-
-    id: int
-    kind: Kind
-    text: str | None
-    files: tuple[FoundFile, ...]
-    image_files: tuple[FoundFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +95,19 @@ class Snapshot:
     def integers(self, sql: str, parameters: Sequence[Any] = ()) -> NDArray[np.int64]:
         """The one integer column `id` of a query, see `sqlite.integers`."""
         return sqlite.integers(self._connection, sql, parameters)
+
+    def rows_by_item(self, encoder: int) -> NDArray[np.int64]:
+        """Which row each item has, -1 where it has none: int64, by id."""
+        import numpy as np
+
+        pairs = sqlite.integer_pairs(
+            self._connection,
+            "SELECT item_id AS a, row AS b FROM embeddings WHERE encoder_id = ?",
+            (encoder,),
+        )
+        rows = np.full(1 + pairs[:, 0].max(initial=-1), -1, np.int64)
+        rows[pairs[:, 0]] = pairs[:, 1]
+        return rows
 
     def revision(self) -> int:
         """A number that grows with every committed change."""
@@ -165,7 +159,7 @@ class Snapshot:
     def rows_at(self, encoder: int, items: Sequence[int]) -> dict[int, int]:
         """The vector rows of some items, by item; those that have none are left out."""
         found: dict[int, int] = {}
-        for marks, part in _parts(items):
+        for marks, part in in_marks(items):
             found.update(
                 self.all(
                     "SELECT item_id, row FROM embeddings"
@@ -195,76 +189,14 @@ class Snapshot:
             f"SELECT i.id, i.content_hash, i.text {_MISSING} AND i.id > ? ORDER BY i.id LIMIT ?",
             (fingerprint, after, limit),
         )
-        files = self._image_files([id_ for id_, _, text in rows if text is None])
+        files = image_files(self, [id_ for id_, _, text in rows if text is None])
         return [MissingItem(id_, digest, text, files.get(id_, ())) for id_, digest, text in rows]
 
     def items_at(self, encoder: int, rows: Sequence[int]) -> dict[int, FoundItem]:
         """The items at some vector rows, with their files."""
-        found: dict[int, tuple[int, Kind, str | None]] = {}
-        for marks, part in _parts(rows):
-            for row, *item in self.all(
-                "SELECT e.row, i.id, i.kind, i.text FROM embeddings e"
-                f" JOIN items i ON i.id = e.item_id WHERE e.encoder_id = ? AND e.row IN ({marks})",
-                (encoder, *part),
-            ):
-                found[row] = (item[0], item[1], item[2])
-        images = self._image_files([id_ for id_, kind, _ in found.values() if kind == "image"])
-        texts = self._text_places([id_ for id_, kind, _ in found.values() if kind == "text"])
-        items = {}
-        for row, (id_, kind, text) in found.items():
-            files, pictures = texts.get(id_, ((), ())) if kind == "text" else (images[id_], ())
-            items[row] = FoundItem(id_, kind, text, files, pictures)
-        return items
-
-    def captioned_images(self) -> list[tuple[tuple[FoundFile, ...], tuple[str, ...]]]:
-        """Every picture that has texts of its own: its files, and the texts, each once."""
-        texts: dict[int, dict[str, None]] = {}
-        for image, text in self.all(
-            "SELECT c.image_id, t.text FROM captions c JOIN items t ON t.id = c.item_id"
-            " JOIN items i ON i.id = c.image_id LEFT JOIN files f ON f.id = c.file_id"
-            " WHERE t.deleted_at IS NULL AND i.deleted_at IS NULL AND f.missing_since IS NULL"
-            " ORDER BY c.image_id, c.id"
-        ):
-            texts.setdefault(image, {})[text] = None
-        files = self._image_files(texts)
-        return [(files[image], tuple(found)) for image, found in texts.items() if files[image]]
-
-    def _image_files(self, ids: Iterable[int]) -> dict[int, tuple[FoundFile, ...]]:
-        files: dict[int, list[FoundFile]] = {id_: [] for id_ in ids}
-        for marks, part in _parts(list(files)):
-            for id_, *place in self.all(
-                "SELECT f.item_id, r.path, f.folder, f.name FROM files f"
-                " JOIN roots r ON r.id = f.root_id WHERE f.missing_since IS NULL"
-                f" AND f.state = 'ok' AND f.item_id IN ({marks}) ORDER BY f.id",
-                part,
-            ):
-                files[id_].append(found_file(*place))
-        return {id_: tuple(places) for id_, places in files.items()}
-
-    def _text_places(
-        self, ids: Sequence[int]
-    ) -> dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]]:
-        links: list[tuple[int, int | None, FoundFile | None]] = []
-        for marks, part in _parts(ids):
-            for id_, image, source, path, folder, name in self.all(
-                "SELECT c.item_id, c.image_id, c.source, r.path, f.folder, f.name FROM captions c"
-                " LEFT JOIN files f ON f.id = c.file_id LEFT JOIN roots r ON r.id = f.root_id"
-                f" WHERE f.missing_since IS NULL AND c.item_id IN ({marks}) ORDER BY c.id",
-                part,
-            ):
-                # A sidecar is no place of its own: without its picture, the text is gone.
-                own = path is not None and source != "sidecar"
-                place = found_file(path, folder, name) if own else None
-                links.append((id_, image, place))
-        images = self._image_files(dict.fromkeys(image for _, image, _ in links if image))
-        places: dict[int, tuple[tuple[FoundFile, ...], tuple[FoundFile, ...]]] = {}
-        for id_, image, place in links:
-            files, pictures = places.get(id_, ((), ()))
-            places[id_] = (
-                files if place is None else (*files, place),
-                pictures if not image else (*pictures, *images[image]),
-            )
-        return places
+        ids = ids_at(self, encoder, rows)
+        items = items_of(self, list(ids.values()))
+        return {row: items[id_] for row, id_ in ids.items() if id_ in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,18 +400,6 @@ def word(source: str) -> str:
 def _encoder(row: tuple[Any, ...]) -> EncoderRow:
     id_, name, source, *rest = row
     return EncoderRow(id_, name, from_stored(source), *rest)
-
-
-def found_file(root: str, folder: str, name: str) -> FoundFile:
-    """A file from its stored parts."""
-    base = Path(from_stored(root))
-    return FoundFile(base / from_stored(folder) / from_stored(name), base)
-
-
-def _parts(values: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
-    for start in range(0, len(values), _CHUNK):
-        part = [int(value) for value in values[start : start + _CHUNK]]
-        yield ",".join("?" * len(part)), part
 
 
 def last_run(snapshot: Snapshot) -> dict[str, Any] | None:

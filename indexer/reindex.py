@@ -11,7 +11,7 @@ from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import LibraryLockedError, UsageError
 from xsearch.core.reports import ProgressCallback, ReindexReport
 from xsearch.indexer.catalog import Catalog
-from xsearch.indexer.derive import reference, update_indices
+from xsearch.indexer.derive import Reference, update_indices
 from xsearch.indexer.fill import Filled, current, fill
 from xsearch.indexer.liveness import missing_items
 from xsearch.indexer.maintenance import drop_damaged
@@ -82,10 +82,10 @@ def reindex(
                     continue
                 if filled.unreadable and not partial:
                     break
-                phrases = reference((encoder,), options.phrases)
-                update_indices(folder, catalog, also=row, reference=phrases)
+                texts = Reference((encoder,), options.reference)
+                update_indices(folder, catalog, also=row, reference=texts)
                 catalog.activate(row, switch=switch, keep=keep)
-                update_indices(folder, catalog, reference=phrases)
+                update_indices(folder, catalog, reference=texts)
                 switched = True
         state = "done"
     except KeyboardInterrupt:

@@ -17,13 +17,20 @@ from xsearch.core.images import DEFAULT_MAX_PIXELS, quiet_pillow
 from xsearch.core.paths import displayable
 from xsearch.core.reports import IndexReport, Progress, ProgressCallback, Rates, silent
 from xsearch.indexer import roots as roots_
+from xsearch.indexer import words
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.commit import Committer, Counts
-from xsearch.indexer.derive import reference, unmet_wishes, update_indices
+from xsearch.indexer.derive import (
+    Reference,
+    ReferenceTexts,
+    unmet_wishes,
+    update_indices,
+)
 from xsearch.indexer.diff import Difference, compare
 from xsearch.indexer.fill import fill
 from xsearch.indexer.indices.choice import revise
 from xsearch.indexer.links import link_captions
+from xsearch.indexer.ocr import TextReader, load_reader, read_texts
 from xsearch.indexer.outcomes import ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow, Reader
 from xsearch.indexer.reading import FileReader, read_in_order
@@ -53,7 +60,8 @@ class IndexOptions:
         commit_seconds: how much work, in seconds, a crash may cost.
         index_kind, memory_budget, recall: what is asked of the library's index, remembered; see
             `choice.revise`.
-        phrases: texts as people write them, to measure recall with where the library has none.
+        reference: texts as people write them, which scores and recall are measured with.
+        ocr: read the text in pictures that were not looked at; needs the extra `ocr`.
     """
 
     exclude_dirs: tuple[str, ...] | None = None
@@ -67,7 +75,8 @@ class IndexOptions:
     index_kind: str | None = None
     memory_budget: int | None = None
     recall: float | None = None
-    phrases: tuple[str, ...] = ()
+    reference: ReferenceTexts | None = None
+    ocr: bool = False
 
     @property
     def threads(self) -> int:
@@ -100,7 +109,9 @@ def index(
         SourceError: a path cannot be indexed (nothing was changed).
         EncoderMismatchError: the library holds another encoder's vectors.
         StorageError: the disk is full or failed.
+        MissingExtraError: text in pictures was asked for, and cannot be read (nothing was changed).
     """
+    reader = load_reader() if options.ocr else None
     with Catalog(folder) as catalog, quiet_pillow():
         wishes = revise(catalog.wishes(), options.index_kind, options.memory_budget, options.recall)
         row = catalog.use_encoder(encoder.info)
@@ -116,6 +127,8 @@ def index(
         state = "failed"
         try:
             run.go(scopes, others)
+            if reader is not None:
+                run.read_texts(reader)
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
@@ -168,6 +181,7 @@ class _Run:
         self._known: Callable[[bytes], bool] = lambda _: False
 
     def go(self, scopes: list[roots_.Scope], others: Sequence[DualEncoder]) -> None:
+        words.complete(self._catalog, self._progress)
         listed = _Tally(lambda count: self._progress(Progress("scan", count)))
         difference = compare(self._catalog, scopes, self._folder, listed.add)
         self._counts = difference.counts
@@ -187,9 +201,18 @@ class _Run:
         for encoder in (self._encoder, *others):
             self._fill(encoder)
         self._progress(Progress("index", 0))
-        phrases = reference((self._encoder, *others), self._options.phrases)
-        update_indices(self._folder, self._catalog, reference=phrases)
+        reference = Reference((self._encoder, *others), self._options.reference)
+        update_indices(self._folder, self._catalog, reference=reference)
         self._warnings += unmet_wishes(self._folder, self._catalog)
+
+    def read_texts(self, reader: TextReader) -> None:
+        """Read the text in pictures that were not looked at; last, since it takes long."""
+        self._counts.ocr, failed = read_texts(self._catalog, reader, self._options, self._progress)
+        if failed:
+            self._warnings.append(
+                f"{failed:,} pictures cannot be opened now to read their text; the next `xsearch "
+                "index --ocr` tries again"
+            )
 
     def _fill(self, encoder: DualEncoder) -> None:
         """Embed what has no vector: for another encoder what is new, for any what was damaged."""
@@ -304,6 +327,7 @@ class _Run:
             decoded=counts.decoded,
             embedded=counts.embedded,
             imported=counts.imported,
+            ocr=counts.ocr,
             seconds=time.perf_counter() - self._started,
             rates=self._clock.rates(self._workers),
             failures=tuple(counts.failures),

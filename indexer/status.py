@@ -17,9 +17,10 @@ from xsearch.core.reports import (
 )
 from xsearch.core.values import KINDS
 from xsearch.indexer.disk import bytes_of
+from xsearch.indexer.found import found_file
 from xsearch.indexer.indices.choice import Wishes, choose, cost
 from xsearch.indexer.indices.store import Place, damaged, find_segments
-from xsearch.indexer.reader import EncoderRow, Snapshot, found_file, last_run
+from xsearch.indexer.reader import EncoderRow, Snapshot, last_run
 from xsearch.indexer.schema import HEAD
 
 

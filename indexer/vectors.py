@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER = "vectors"
+_DERIVED = ("indices", "backgrounds")
 _CHUNK_ROWS = 65_536
 _SAMPLED = 32
 
@@ -27,11 +28,11 @@ def vector_path(library: Path, fingerprint: str, generation: int) -> Path:
 
 
 def unused_generation(library: Path, fingerprint: str) -> int:
-    """A generation of which nothing is left on the disk, neither vectors nor indices.
+    """A generation of which nothing is left on the disk, neither vectors nor what is derived.
 
     What an encoder left that was in the library before must not be taken for the new one's.
     """
-    found = (library.glob(f"{folder}/{fingerprint}.*") for folder in (FOLDER, "indices"))
+    found = (library.glob(f"{folder}/{fingerprint}.*") for folder in (FOLDER, *_DERIVED))
     used = [path.name.split(".")[1] for paths in found for path in paths]
     return 1 + max((int(number) for number in used if number.isdigit()), default=0)
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xsearch.core.errors import ImageError, SourceError, UsageError
 from xsearch.core.paths import absolute, displayable
-from xsearch.core.query import Image, TruncationWarning
+from xsearch.core.query import Image, Item, Part, Query, TruncationWarning
 from xsearch.core.values import Kind
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from xsearch.core.encoder import DualEncoder
 
+    Float32 = NDArray[np.float32]
+
 MAX_DOWNLOAD_BYTES = 100 << 20
 _TIMEOUT_SECONDS = 30
+# A sum of weighted unit vectors that is shorter than this has no direction.
+_NOTHING_LEFT = 1e-3
 # What Pillow writes without loss; PNG, where it can, since it keeps transparency.
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _TIFF_MODES = frozenset({"CMYK", "F", "I", "LAB", "YCbCr"})
@@ -31,31 +37,75 @@ def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://", "file://"))
 
 
-def embed(query: str | Image, encoder: DualEncoder) -> tuple[NDArray[np.float32], Kind]:
-    """The unit vector (dim,) of a query, and which kind of query it is.
+def embed(
+    query: Query,
+    encoder: DualEncoder,
+    stored: Callable[[list[int]], dict[int, Float32]] = lambda _: {},
+) -> tuple[Float32, Kind]:
+    """The unit vector (dim,) of a query, and what it is like: a text where it has one.
 
-    A text longer than the encoder reads is cut, with a `TruncationWarning`.
+    Each part's unit vector counts by its weight. A text longer than the encoder reads is cut, with
+    a `TruncationWarning`.
+
+    Args:
+        query: what is asked.
+        encoder: of the space that is searched.
+        stored: gives the vectors of the library's items by their ids.
 
     Raises:
-        UsageError: the text is empty.
-        SourceError, ImageError: the picture cannot be read.
+        UsageError: nothing is added, or what is added and subtracted is the same; an item that
+            the library does not have.
+        SourceError, ImageError: a picture cannot be read.
     """
-    if isinstance(query, Image):
-        return _embed_image(query, encoder), "image"
-    text = query.strip()
-    if not text:
-        raise UsageError('the query is empty: say what to look for, as in "cat on grass"')
-    embedded = encoder.embed_texts([text])
-    if embedded.cut[0]:
-        warnings.warn(
-            f"the query is longer than the encoder {encoder.name} reads; its end was ignored",
-            TruncationWarning,
-            stacklevel=3,
+    parts = query.checked().parts
+    vectors = _embed_texts(parts, encoder) | _stored(parts, stored)
+    total = np.zeros(encoder.dim, np.float32)
+    for part in parts:
+        if isinstance(part.content, Image):
+            vector = _embed_image(part.content, encoder)
+        else:
+            vector = vectors[part.content]
+        total += np.float32(part.weight) * vector
+    length = float(np.linalg.norm(total))
+    if len(parts) > 1 and length < _NOTHING_LEFT:
+        raise UsageError(
+            "what the query adds and what it subtracts cancel out: nothing is left to look for"
         )
-    return embedded.vectors[0], "text"
+    spoken = any(isinstance(part.content, str) and part.weight > 0 for part in parts)
+    return (total / length if len(parts) > 1 else total), "text" if spoken else "image"
 
 
-def _embed_image(query: Image, encoder: DualEncoder) -> NDArray[np.float32]:
+def _embed_texts(parts: Sequence[Part], encoder: DualEncoder) -> dict[str | Item | Image, Float32]:
+    texts = list(dict.fromkeys(part.content for part in parts if isinstance(part.content, str)))
+    if not texts:
+        return {}
+    embedded = encoder.embed_texts(texts)
+    for text in np.array(texts, dtype=object)[embedded.cut]:
+        which = "the query" if len(parts) == 1 else f"{text[:40]!r}..."
+        warnings.warn(
+            f"{which} is longer than the encoder {encoder.name} reads; its end was ignored",
+            TruncationWarning,
+            stacklevel=4,
+        )
+    return dict(zip(texts, embedded.vectors, strict=True))
+
+
+def _stored(
+    parts: Sequence[Part], stored: Callable[[list[int]], dict[int, Float32]]
+) -> dict[str | Item | Image, Float32]:
+    wanted = [part.content for part in parts if isinstance(part.content, Item)]
+    if not wanted:
+        return {}
+    found = stored([item.id for item in wanted])
+    for item in wanted:
+        if item.id not in found:
+            raise UsageError(
+                f"the library has no item {item.id}: `xsearch query --json` shows the ids of hits"
+            )
+    return {item: found[item.id] for item in wanted}
+
+
+def _embed_image(query: Image, encoder: DualEncoder) -> Float32:
     from xsearch.core.images import decode, quiet_pillow
 
     source, name = _open(query.source)
@@ -64,7 +114,7 @@ def _embed_image(query: Image, encoder: DualEncoder) -> NDArray[np.float32]:
             picture = decode(source, min_side=encoder.image_size).image
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.code) from error
-    vector: NDArray[np.float32] = encoder.embed_images(encoder.preprocess(picture)[None])[0]
+    vector: Float32 = encoder.embed_images(encoder.preprocess(picture)[None])[0]
     return vector
 
 

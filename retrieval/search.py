@@ -1,14 +1,13 @@
-"""Search: a query vector to hits, over one consistent snapshot of the library."""
+"""Search: query vectors, words and filters to hits, over one consistent snapshot of the library."""
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,41 +15,84 @@ from xsearch.core.encoder import Logistic
 from xsearch.core.errors import EncoderError, EncoderMismatchError
 from xsearch.core.values import Hit, Kind
 from xsearch.indexer.disk import Reachable
-from xsearch.indexer.indices.exact import exact_search, merge
-from xsearch.indexer.indices.interface import VectorIndex
-from xsearch.indexer.indices.store import Place, open_segments
-from xsearch.indexer.reader import EncoderRow, FoundFile, FoundItem, Reader, Snapshot
-from xsearch.indexer.vectors import open_rows, vector_path
+from xsearch.indexer.found import FoundFile, FoundItem, items_of
+from xsearch.indexer.reader import EncoderRow, Reader, Snapshot
+
+from .candidates import Answer, Candidates
+from .rank import diversify, good_matches
+from .scoring import Scale
+from .space import Space
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from xsearch.core.filters import Conditions
     from xsearch.indexer.indices.gpu import Cards
+
+    Float32 = NDArray[np.float32]
+    Int64 = NDArray[np.int64]
+
+Mode = Literal["hybrid", "meaning", "words"]
+MODES: tuple[Mode, ...] = ("hybrid", "meaning", "words")
+
+NOTHING = 0.15
+"""Where not even the best hit is this probable, `auto_cut` shows none."""
+# What is looked at to put hits in order, to find where good ones end, and to spread them out.
+_DEPTH, _CUT_DEPTH, _POOL = 50, 200, 5
+# Hits whose files are looked for at once.
+_CHUNK = 64
+_KEPT_FILTERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Space:
-    """What one commit of a library holds for one kind of target, opened for searching.
+class Ask:
+    """One encoder's part in a query: its unit vector (dim,), and what kind of query it is."""
 
-    `tail` are the rows that no segment of the index covers, `deleted` those to leave out.
+    vector: Float32
+    kind: Kind
+    logistic: Logistic
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is wanted of a search, beside the query's vectors.
+
+    Attributes:
+        k: how many hits.
+        target: the kind of item.
+        conditions: what hits must meet; None: anything.
+        mode: by meaning, by words, or by both.
+        words, phrases: what is looked for among words, and what must stand there as it is.
+        without: words that no hit found by words may have.
+        min_score: the least score of a hit.
+        auto_cut: end where good matches end.
+        diversity: 0 to 1, how much hits should differ from one another.
+        excluded: items that are not wanted.
+        correct: whether what is near to everything is put back.
     """
 
-    vectors: NDArray[np.float16]
-    segments: list[VectorIndex]
-    tail: NDArray[np.int64]
-    deleted: NDArray[np.int64]
+    k: int
+    target: Kind
+    conditions: Conditions | None = None
+    mode: Mode = "hybrid"
+    words: str = ""
+    phrases: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    min_score: float = 0.0
+    auto_cut: bool = False
+    diversity: float = 0.0
+    excluded: frozenset[int] = field(default=frozenset())
+    correct: bool = True
 
-    def nearest(self, query: NDArray[np.float32], k: int) -> list[tuple[float, int]]:
-        """The k best rows for a query (dim,): cosine and row, best first."""
-        queries = query[None, :].astype(np.float32)
-        parts = [exact_search(self.vectors, self.tail, queries, k)]
-        parts += [part.search(queries, k, excluded=self.deleted) for part in self.segments]
-        similarities, rows = merge(parts, k)
-        return [
-            (float(similarity), int(row))
-            for similarity, row in zip(similarities[0], rows[0], strict=True)
-            if row >= 0
-        ]
+    @property
+    def depth(self) -> int:
+        """How many candidates to begin with."""
+        if self.auto_cut:
+            return max(_CUT_DEPTH, 2 * self.k)
+        if self.diversity:
+            return max(_DEPTH, _POOL * self.k)
+        return max(_DEPTH, 2 * self.k)
 
 
 class Searcher:
@@ -66,107 +108,144 @@ class Searcher:
         self._cards: Cards | None = None
         self._lock = threading.Lock()
         self._revision = -1
-        self._spaces: dict[tuple[int, Kind], _Space] = {}
+        self._spaces: dict[tuple[int, Kind], Space] = {}
+        self._selected: dict[tuple[Conditions, Kind], Int64] = {}
 
-    def search(
-        self,
-        vector: NDArray[np.float32],
-        k: int,
-        target: Kind,
-        logistic: Logistic,
-        fingerprint: str,
-    ) -> list[Hit]:
-        """The k items of a kind nearest to a unit vector (dim,), best first.
+    def search(self, asks: Sequence[Ask], wanted: Wanted) -> list[Hit]:
+        """The k best items for a query, best first.
 
-        The vector is of the encoder with this fingerprint. A picture that was deleted from a
-        folder that is there is left out, even before the next `index`; one whose whole root
-        cannot be reached is shown as missing.
+        Several encoders, and meaning and words, are fused by rank; `similarity` of a hit is then
+        the mean over the encoders. A picture that was deleted from a folder that is there is left
+        out, even before the next `index`; one whose whole root cannot be reached is shown as
+        missing.
 
         Raises:
             LibraryError: vectors are missing; `xsearch check` says more.
-            EncoderError: the vector is not finite.
+            EncoderError: a vector is not finite.
+            SourceError: the library has nothing at a place that is asked for.
         """
-        if not np.all(np.isfinite(vector)):
+        if not all(np.all(np.isfinite(ask.vector)) for ask in asks):
             raise EncoderError("the encoder made no finite vector of this query: ask otherwise")
-        return self._reader.answer(
-            lambda snapshot: self._search(snapshot, vector, k, target, logistic, fingerprint)
-        )
+        if not wanted.k:
+            return []
+        return self._reader.answer(lambda snapshot: self._search(snapshot, asks, wanted))
 
-    def similarities(
-        self, vector: NDArray[np.float32], ids: Sequence[int], fingerprint: str
-    ) -> dict[int, float]:
-        """The cosines of a unit vector (dim,) to some items; those without a vector are left out.
+    def vectors(self, ids: Sequence[int], fingerprint: str) -> dict[int, Float32]:
+        """The unit vectors (dim,) of some items by an encoder; those without one are left out.
 
         Raises:
             LibraryError: vectors are missing; `xsearch check` says more.
         """
 
-        def find(snapshot: Snapshot) -> dict[int, float]:
+        def find(snapshot: Snapshot) -> dict[int, Float32]:
             encoder = snapshot.encoder(fingerprint)
             if encoder is None:
                 return {}
+            space = self._space(snapshot, encoder, "image")
             rows = snapshot.rows_at(encoder.id, ids)
-            place = vector_path(self._reader.folder, encoder.fingerprint, encoder.generation)
-            vectors = open_rows(place, encoder.rows, encoder.dim)
-            found = vectors[list(rows.values())].astype(np.float32) @ vector
-            return dict(zip(rows, map(float, found), strict=True))
+            found = space.vectors[list(rows.values())].astype(np.float32)
+            found /= np.linalg.norm(found, axis=1, keepdims=True)
+            return dict(zip(rows, found, strict=True))
 
         return self._reader.answer(find)
 
-    def _search(
-        self,
-        snapshot: Snapshot,
-        vector: NDArray[np.float32],
-        k: int,
-        target: Kind,
-        logistic: Logistic,
-        fingerprint: str,
-    ) -> list[Hit]:
-        encoder = snapshot.encoder(fingerprint)
-        if encoder is None:
-            if snapshot.encoder() is None:
+    def _search(self, snapshot: Snapshot, asks: Sequence[Ask], wanted: Wanted) -> list[Hit]:
+        if snapshot.encoder() is None:
+            return []
+        parts = [self._answer(snapshot, ask, wanted) for ask in asks]
+        candidates = Candidates(snapshot, parts, wanted, self._allowed(snapshot, wanted))
+        reachable = Reachable()
+        hits: list[Hit] = []
+        seen: set[int] = set()
+        depth = wanted.depth
+        while True:
+            ids, exhausted = candidates.best(depth)
+            chosen = self._chosen(candidates, ids, wanted)
+            for start in range(0, len(chosen), _CHUNK):
+                # Of equal candidates, a deeper search may give others first.
+                part = [id_ for id_ in chosen[start : start + _CHUNK] if id_ not in seen]
+                seen.update(part)
+                items = items_of(snapshot, part)
+                for id_ in part:
+                    item = items.get(id_)
+                    told = candidates.told(id_)
+                    hit = item and _hit(item, *told, len(hits) + 1, reachable)
+                    if hit:
+                        hits.append(hit)
+                        if len(hits) == wanted.k:
+                            return hits
+            if exhausted or wanted.auto_cut or self._below(candidates, ids, wanted):
+                return hits
+            depth *= 4
+
+    def _chosen(self, candidates: Candidates, ids: Sequence[int], wanted: Wanted) -> Sequence[int]:
+        """Those of some candidates, best first, that may be shown, in the order to show them."""
+        least = wanted.min_score
+        if wanted.auto_cut:
+            scores = np.sort([candidates.told(id_)[1] for id_ in ids])[::-1]
+            good = good_matches(scores, NOTHING)
+            if not good:
                 return []
+            least = max(least, float(scores[good - 1]))
+        if least:
+            ids = [id_ for id_ in ids if candidates.told(id_)[1] >= least]
+        if wanted.diversity:
+            # Some more than wanted: files may be gone.
+            order = diversify(*candidates.spread(ids), 2 * wanted.k, wanted.diversity)
+            ids = [ids[at] for at in order]
+        return ids
+
+    def _below(self, candidates: Candidates, ids: Sequence[int], wanted: Wanted) -> bool:
+        """Whether all that would come next is below the least score."""
+        return bool(wanted.min_score and ids) and candidates.told(ids[-1])[1] < wanted.min_score
+
+    def _answer(self, snapshot: Snapshot, ask: Ask, wanted: Wanted) -> Answer:
+        encoder = snapshot.encoder(ask.fingerprint)
+        if encoder is None:
             raise EncoderMismatchError(
                 f"{self._reader.folder}: the encoder of this query was taken out of the library "
                 "meanwhile; ask again"
             )
-        space = self._space(snapshot, encoder, target)
-        reachable = Reachable()
-        hits: list[Hit] = []
-        seen: set[int] = set()
-        wanted = k
-        while True:
-            found = space.nearest(vector, wanted)
-            # Of rows with equal cosines, a larger search may return others first.
-            new = [(similarity, row) for similarity, row in found if row not in seen]
-            items = snapshot.items_at(encoder.id, [row for _, row in new])
-            for similarity, row in new:
-                # A damaged index may name rows that the catalog does not.
-                item = items.get(row)
-                hit = item and _hit(item, similarity, len(hits) + 1, logistic, reachable)
-                if hit:
-                    hits.append(hit)
-                    if len(hits) == k:
-                        return hits
-            if len(found) < wanted:
-                return hits
-            seen.update(row for _, row in new)
-            wanted *= 2
+        space = self._space(snapshot, encoder, wanted.target)
+        kinds = (ask.kind, wanted.target)
+        scale = Scale(ask.vector, kinds, ask.logistic, space.background, correct=wanted.correct)
+        return Answer(space, ask.vector, scale)
 
-    def _space(self, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> _Space:
+    def _allowed(self, snapshot: Snapshot, wanted: Wanted) -> Int64 | None:
+        """The items that meet the conditions; worked out once for a commit."""
+        if wanted.conditions is None:
+            return None
+        from xsearch.indexer.select import select
+
+        key = (wanted.conditions, wanted.target)
+        with self._lock:
+            self._renew(snapshot.revision())
+            if key in self._selected and snapshot.revision() == self._revision:
+                return self._selected[key]
+        found = select(snapshot, wanted.conditions, wanted.target)
+        with self._lock:
+            if snapshot.revision() == self._revision:
+                while len(self._selected) >= _KEPT_FILTERS:
+                    self._selected.pop(next(iter(self._selected)))
+                self._selected[key] = found
+        return found
+
+    def _space(self, snapshot: Snapshot, encoder: EncoderRow, target: Kind) -> Space:
         revision, key = snapshot.revision(), (encoder.id, target)
         with self._lock:
             if revision == self._revision and key in self._spaces:
                 return self._spaces[key]
-        space = _open_space(
-            self._reader.folder, snapshot, encoder, target, self._available(snapshot)
-        )
+        space = Space(self._reader.folder, snapshot, encoder, target, self._available(snapshot))
         with self._lock:
-            if revision > self._revision:
-                self._revision, self._spaces = revision, {}
+            self._renew(revision)
             if revision == self._revision:
                 self._spaces[key] = space
         return space
+
+    def _renew(self, revision: int) -> None:
+        """Forget what is of an older commit; the caller holds the lock."""
+        if revision > self._revision:
+            self._revision, self._spaces, self._selected = revision, {}, {}
 
     def _available(self, snapshot: Snapshot) -> Cards | None:
         """The cards to search on; none with a FAISS for CPUs. Asking for them would take time."""
@@ -183,26 +262,8 @@ class Searcher:
             return self._cards
 
 
-def _open_space(
-    folder: Path,
-    snapshot: Snapshot,
-    encoder: EncoderRow,
-    target: Kind,
-    cards: Cards | None,
-) -> _Space:
-    place = (folder, encoder.fingerprint, encoder.generation)
-    vectors = open_rows(vector_path(*place), encoder.rows, encoder.dim)
-    which = Place(*place, target, encoder.dim)
-    segments, covered = open_segments(which, encoder.rows, vectors, cards)
-    deleted = np.array(snapshot.deleted_rows(encoder.id), dtype=np.int64)
-    tail = np.array(snapshot.rows_of(encoder.id, target, covered), dtype=np.int64)
-    if len(deleted) and len(tail):
-        tail = tail[~np.isin(tail, deleted)]
-    return _Space(vectors, segments, tail, deleted)
-
-
 def _hit(
-    item: FoundItem, similarity: float, rank: int, logistic: Logistic, roots: Reachable
+    item: FoundItem, similarity: float, score: float, rank: int, roots: Reachable
 ) -> Hit | None:
     path, others, missing = _choose(item.image_files, roots)
     if path is None:
@@ -213,7 +274,7 @@ def _hit(
         id=item.id,
         rank=rank,
         kind=item.kind,
-        score=score(similarity, logistic),
+        score=score,
         similarity=similarity,
         path=path,
         text=item.text,
@@ -234,9 +295,3 @@ def _choose(
     if away:
         return away[0], tuple(away[1:]), True
     return None, (), False
-
-
-def score(similarity: float, logistic: Logistic) -> float:
-    """A cosine as a score from 0 to 1."""
-    # The logistic function, in a form that cannot overflow.
-    return 0.5 + 0.5 * math.tanh(0.5 * (logistic.slope * similarity + logistic.intercept))

@@ -18,7 +18,8 @@ import xsearch
 
 COMMANDS = (
     *("index", "init", "demo", "query", "status", "remove", "compact", "check", "reindex"),
-    *("classify", "tag", "models", "import", "export", "train", "evaluate"),
+    *("classify", "tag", "caption", "duplicates", "models", "import", "export", "train"),
+    *("evaluate",),
 )
 _SCRIPT = Path(sysconfig.get_path("scripts")) / "xsearch"
 

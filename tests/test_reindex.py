@@ -32,7 +32,7 @@ import xsearch
 import xsearch.data
 from xsearch.core.reports import Progress
 from xsearch.indexer.lock import writer_lock
-from xsearch.retrieval.ensemble import fuse
+from xsearch.retrieval.rank import fuse
 
 KILLS = 24
 TEXTS = ["one line", "two lines", "three lines"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import tempfile
 import threading
 import warnings
@@ -22,7 +23,7 @@ import xsearch
 from xsearch.core.encoder import Logistic
 from xsearch.indexer.indices.exact import exact_search
 from xsearch.indexer.vectors import to_rows
-from xsearch.retrieval.search import score
+from xsearch.retrieval.scoring import Scale
 
 # The rows of the vector store against brute force
 
@@ -215,15 +216,31 @@ def test_a_text_is_taken_literally_though_it_looks_like_a_path(meaning: xsearch.
     assert meaning.search(photo, k=1)[0].similarity < 0.9
 
 
-def test_a_score_is_the_logistic_of_the_similarity(meaning: xsearch.Library) -> None:
+def test_an_uncorrected_score_is_the_logistic_of_the_similarity(meaning: xsearch.Library) -> None:
     logistic = meaning.encoder.calibration("text", "image")
-    hits = meaning.search("a cat", k=15)
-    assert [hit.score for hit in hits] == [score(hit.similarity, logistic) for hit in hits]
-    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    assert score(0.0, Logistic(10.0, 0.0)) == 0.5
-    # The extremes do not overflow.
-    assert score(-1.0, Logistic(5_000.0, 0.0)) == 0.0
-    assert score(1.0, Logistic(5_000.0, 0.0)) == 1.0
+    hits = meaning.search("a cat", k=15, mode="meaning", correct=False)
+    expected = [
+        1 / (1 + math.exp(-(logistic.slope * hit.similarity + logistic.intercept))) for hit in hits
+    ]
+    assert [hit.score for hit in hits] == pytest.approx(expected, rel=1e-5)
+    assert [hit.similarity for hit in hits] == sorted((h.similarity for h in hits), reverse=True)
+
+
+def test_scores_fall_with_the_rank(meaning: xsearch.Library) -> None:
+    for query in ("a cat", xsearch.Image(meaning.path.parent / "photos" / "coffee.png")):
+        scores = [hit.score for hit in meaning.search(query, k=15, mode="meaning")]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < scores[-1] < scores[0] < 1
+
+
+def test_scores_do_not_overflow() -> None:
+    def one(slope: float, cosine: float) -> float:
+        scale = Scale(np.zeros(2, np.float32), ("text", "image"), Logistic(slope, 0.0), None)
+        return float(scale.scores(np.array([cosine], np.float32))[0])
+
+    assert one(10.0, 0.0) == 0.5
+    assert one(5_000.0, -1.0) == 0.0
+    assert one(5_000.0, 1.0) == 1.0
 
 
 # Pictures as queries

@@ -16,7 +16,7 @@ from support import ColourEncoder, open_colour, paths_of, write_picture, write_p
 import xsearch
 from xsearch.indexer.lock import writer_lock
 from xsearch.indexer.reader import Reader
-from xsearch.retrieval.search import Searcher
+from xsearch.retrieval.search import Ask, Searcher, Wanted
 
 COUNT = 40
 
@@ -241,7 +241,7 @@ def test_a_search_that_meets_a_generation_switch_looks_again(
     reader = Slow(library.path)
     searcher = Searcher(reader)
     logistic = ColourEncoder().calibration("image", "image")
-    hits = searcher.search(query, 3, "image", logistic, "c010")
+    hits = searcher.search([Ask(query, "image", logistic, "c010")], Wanted(k=3, target="image"))
     assert compacted.is_set()
     assert hits[0].path == paths[3]
     assert len(hits) == 3

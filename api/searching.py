@@ -1,0 +1,204 @@
+"""What a `Library` is asked: by words, pictures and items, in whichever mixture."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from xsearch.core.errors import EncoderMismatchError, UsageError
+from xsearch.core.paths import absolute
+from xsearch.core.query import Image, Item, Part, Query
+from xsearch.core.values import KINDS, Hit, Kind
+
+if TYPE_CHECKING:
+    from xsearch.choice import EncoderChoice
+    from xsearch.core.encoder import DualEncoder
+    from xsearch.core.filters import Conditions, Filters
+    from xsearch.indexer.reader import Reader
+    from xsearch.retrieval.search import Mode, Searcher, Wanted
+
+    Asked = str | Image | Path | Item | Part | Query
+
+LIKE, UNLIKE = 0.75, 0.15
+"""What the mean of the good examples, and of the bad ones, counts beside a query of 1 (Rocchio)."""
+
+
+class _Opened(Protocol):
+    """The parts of a library that are needed here."""
+
+    path: Path
+    _choice: EncoderChoice
+
+    @property
+    def encoders(self) -> list[DualEncoder]: ...
+
+    def _open_reader(self) -> Reader: ...
+
+    def _search(self) -> Searcher: ...
+
+    def _answer(self, query: Query, wanted: Wanted) -> list[Hit]: ...
+
+    def _item_at(self, path: Path) -> int | None: ...
+
+    def search(
+        self, query: Asked, k: int = ..., target: Kind = ..., *, excluded: Iterable[int] = ...
+    ) -> list[Hit]: ...
+
+
+class Searching:
+    """The methods of `Library` that find."""
+
+    def search(
+        self: _Opened,
+        query: Asked,
+        k: int = 10,
+        target: Kind = "image",
+        *,
+        filters: Filters | None = None,
+        mode: Mode = "hybrid",
+        min_score: float = 0.0,
+        auto_cut: bool = False,
+        like: Iterable[int] = (),
+        unlike: Iterable[int] = (),
+        diversity: float = 0.0,
+        excluded: Iterable[int] = (),
+        correct: bool = True,
+    ) -> list[Hit]:
+        """The k items that fit a query best, best first; fewer only where the library has fewer.
+
+        Args:
+            query: words, taken literally; a picture (`xsearch.Image`, or a `Path`); or both and
+                more, composed: `Query("cat") + Image("x.jpg") - "dog"`, or what `xsearch.parse`
+                reads.
+            k: how many hits.
+            target: `image` or `text`: what to look for.
+            filters: what hits must meet, `xsearch.Filters`.
+            mode: by `meaning`, by `words` (file names, captions, tags, ...), or `hybrid`: both,
+                fused by rank.
+            min_score: leave out hits with a lower score, 0 to 1.
+            auto_cut: show no more than the good matches, possibly none.
+            like, unlike: ids of hits that were good, and bad ones: the query moves towards the
+                first and away from the others (Rocchio 1971).
+            diversity: 0 to 1, how much hits should differ from one another.
+            excluded: ids of items that are not wanted.
+            correct: put back what is near to every query (nearest neighbour normalisation).
+
+        Raises:
+            UsageError: an empty query, a value that cannot be meant.
+            SourceError, ImageError: the query's picture cannot be read; nothing at `root`.
+            EncoderMismatchError: the library's vectors are another encoder's.
+            LibraryError: the library is damaged.
+        """
+        from xsearch.retrieval.search import MODES, Wanted
+
+        if target not in KINDS:
+            raise UsageError(f"target must be one of {', '.join(KINDS)}, not {target!r}")
+        if mode not in MODES:
+            raise UsageError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+        if k < 0:
+            raise UsageError(f"k must be 0 or more, not {k}")
+        for name, share in (("min_score", min_score), ("diversity", diversity)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"{name} is from 0 to 1, not {share}")
+        whole = _with_examples(_as_query(query), like, unlike).checked()
+        if mode == "words" and not _words(whole):
+            raise UsageError("mode words needs words to look for: the query has only pictures")
+        wanted = Wanted(
+            k=k,
+            target=target,
+            conditions=_conditions(filters),
+            mode=mode,
+            words=" ".join(_words(whole)),
+            phrases=tuple(text for part in whole.parts if part.weight > 0 for text in part.phrases),
+            without=tuple(_words(whole, added=False)),
+            min_score=min_score,
+            auto_cut=auto_cut,
+            diversity=diversity,
+            excluded=frozenset(excluded),
+            correct=correct,
+        )
+        try:
+            return self._answer(whole, wanted)
+        except EncoderMismatchError:
+            # Others may have changed the library's encoder, and dropped the old one's vectors.
+            if not self._choice.follows:
+                raise
+            return self._answer(whole, wanted)
+
+    def similar(self: _Opened, picture: int | str | os.PathLike[str], k: int = 10) -> list[Hit]:
+        """Pictures like one of the library, by its id or path, or like any other file.
+
+        The picture itself is not among them; one of the library is not read.
+
+        Raises:
+            UsageError: the library has no such item.
+            SourceError, ImageError: the file cannot be read.
+        """
+        if isinstance(picture, int):
+            return self.search(Item(picture), k, excluded=(picture,))
+        path = absolute(picture)
+        known = self._item_at(path)
+        if known is None:
+            return self.search(Image(path), k)
+        return self.search(Item(known), k, excluded=(known,))
+
+    def _item_at(self: _Opened, path: Path) -> int | None:
+        """The id of the picture that the library has at a path."""
+        from xsearch.indexer.found import item_at
+
+        with self._open_reader().snapshot() as snapshot:
+            found = item_at(snapshot, path)
+            encoder = snapshot.encoder()
+            embedded = found is not None and encoder and snapshot.rows_at(encoder.id, [found])
+            return found if embedded else None
+
+    def _answer(self: _Opened, query: Query, wanted: Wanted) -> list[Hit]:
+        from xsearch.retrieval.query import embed
+        from xsearch.retrieval.search import Ask
+
+        searcher, asks = self._search(), []
+        for encoder in self.encoders:
+            fingerprint = encoder.fingerprint
+
+            stored = partial(searcher.vectors, fingerprint=fingerprint)
+            vector, kind = embed(query, encoder, stored)
+            logistic = encoder.calibration(kind, wanted.target)
+            asks.append(Ask(vector, kind, logistic, fingerprint))
+        return searcher.search(asks, wanted)
+
+
+def _as_query(query: Asked) -> Query:
+    return query if isinstance(query, Query) else Query(query)
+
+
+def _with_examples(query: Query, like: Iterable[int], unlike: Iterable[int]) -> Query:
+    """The query moved by examples: each side counts as one, however many there are."""
+    parts = list(query.parts)
+    for ids, weight in ((list(like), LIKE), (list(unlike), -UNLIKE)):
+        parts += [Part(Item(id_), weight / len(ids)) for id_ in ids]
+    return Query(*parts) if len(parts) > len(query.parts) else query
+
+
+def _words(query: Query, *, added: bool = True) -> list[str]:
+    """The texts that a query adds, or subtracts."""
+    return [
+        part.content
+        for part in query.parts
+        if isinstance(part.content, str) and (part.weight > 0) is added
+    ]
+
+
+def _conditions(filters: Filters | None) -> Conditions | None:
+    """Filters, understood; a warning says what could be meant otherwise."""
+    if not filters:
+        return None
+    from xsearch.retrieval.filters.understand import understand
+
+    understood = understand(filters)
+    for note in understood.notes:
+        warnings.warn(note, stacklevel=4)
+    return understood.conditions

@@ -1,0 +1,388 @@
+"""What the rows of a library are near to anyhow: what the cosines of a query are measured against.
+
+All of it is derived and immutable like the files of an index. For each encoder and generation one
+file has samples of the library's pictures and texts, how near each row is to the reference texts
+and to the sampled pictures, and what reference queries find on average; another, for the encoder,
+has the vectors of the reference texts. A file that is absent, stale or damaged is never an error:
+cosines are then scored by the encoder's logistic.
+
+`backgrounds/<fingerprint>.<generation>.<end>.background`, `backgrounds/<fingerprint>.bank`: a
+mark, a header in JSON with its checksum, then the arrays one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xsearch.core.scoring import DIRECTIONS, NEIGHBOURS, SAME_SCENE, Direction
+from xsearch.core.values import KINDS, Kind
+from xsearch.indexer.disk import delete_others
+from xsearch.indexer.vectors import chunks, sample_checksum, sync_folder, vector_path
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Float16 = NDArray[np.float16]
+    Float32 = NDArray[np.float32]
+    Int64 = NDArray[np.int64]
+    # The rows of live items of a kind, in an order that has nothing to do with what they show.
+    Shuffled = Callable[[Kind, int], Int64]
+
+FOLDER = "backgrounds"
+SAMPLED = 2_048
+"""At most so many pictures, and texts, are what others are compared with."""
+MEASURED = 512
+"""Of these, so many tell how far a query's cosines spread."""
+_GROWTH = 2
+_PIECE = 4_096
+_MARK = b"xsbackg1"
+_START = struct.Struct("<8sIII")  # mark, bytes of the header, its CRC-32, that of the arrays
+_ALIGNED = 64
+_NAME = re.compile(r"(?P<fingerprint>.+)\.(?P<generation>\d+)\.(?P<end>\d+)\.background")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a background says of itself.
+
+    Attributes:
+        fingerprint, generation, dim: whose vectors.
+        end: the rows below this one are covered.
+        digest: which reference texts: a hash of them.
+        held: how many pictures and texts the library held when it was sampled.
+        moments: mean and deviation of corrected cosines for reference queries, by
+            `query-target`.
+        sample: CRC-32 of some of the vectors, by which another library's file is told.
+    """
+
+    fingerprint: str
+    generation: int
+    dim: int
+    end: int
+    digest: str
+    held: dict[str, int]
+    moments: dict[str, tuple[float, float]]
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """An opened file; its arrays are memory-mapped.
+
+    `samples` are float16 vectors (n, dim), by kind, `rows` the rows that they were taken from.
+    `near` is float16 (end, 2): how near each row is to the reference texts, and to the pictures.
+    """
+
+    path: Path
+    header: Header
+    samples: dict[Kind, Float16]
+    rows: dict[Kind, Int64]
+    near: Float16
+
+    def bias(self, direction: Direction, rows: Int64) -> Float32:
+        """What is taken off the cosines of some rows, float32 (n,); later rows: the average."""
+        covered = rows < self.header.end
+        found = self.near[np.where(covered, rows, 0)].astype(np.float32)
+        biases = _weighed(direction, found)
+        if not covered.all():
+            biases[~covered] = self.typical(direction)
+        return biases
+
+    def typical(self, direction: Direction) -> float:
+        """What is taken off on average."""
+        taken = [_weighed(direction, self.near[rows]) for rows in self.rows.values() if len(rows)]
+        return float(np.concatenate(taken).mean()) if taken else 0.0
+
+
+def _weighed(direction: Direction, near: NDArray[Any]) -> Float32:
+    weighed: Float32 = near.astype(np.float32) @ np.array(
+        [direction.bank, direction.own], np.float32
+    )
+    return weighed
+
+
+def open_background(
+    library: Path, fingerprint: str, generation: int, rows: int, dim: int
+) -> Background | None:
+    """The background of the first `rows` rows of an encoder's vectors; None where there is none."""
+    found = [
+        (int(match["end"]), path)
+        for path in _files(library)
+        if (match := _NAME.fullmatch(path.name))
+        and (match["fingerprint"], int(match["generation"])) == (fingerprint, generation)
+        and int(match["end"]) <= rows
+    ]
+    for _, path in sorted(found, reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            opened = _background(path)
+            header = opened.header
+            vectors = vector_path(library, fingerprint, generation)
+            if header.dim == dim and header.sample == sample_checksum(vectors, 0, header.end, dim):
+                return opened
+    return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bank:
+    """The reference texts by an encoder: a hash of them, and their vectors, float16 (m, dim)."""
+
+    digest: str
+    vectors: Float16
+
+
+def open_bank(library: Path, fingerprint: str) -> Bank | None:
+    """The reference texts that a library has by an encoder; None where it has none."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        header, arrays = _open(_bank_path(library, fingerprint))
+        return Bank(str(header["digest"]), arrays["vectors"])
+    return None
+
+
+def keep_bank(library: Path, fingerprint: str, bank: Bank) -> Path:
+    """Write the reference texts by an encoder, where they are not there yet.
+
+    Raises:
+        OSError: the disk refused; nothing is left of it.
+    """
+    path, known = _bank_path(library, fingerprint), open_bank(library, fingerprint)
+    if known is None or known.digest != bank.digest:
+        _write(path, {"digest": bank.digest}, {"vectors": bank.vectors.astype("<f2")})
+    return path
+
+
+def _bank_path(library: Path, fingerprint: str) -> Path:
+    return library / FOLDER / f"{fingerprint}.bank"
+
+
+def damaged_backgrounds(library: Path) -> list[Path]:
+    """Files whose bytes are not those that were written; reads them all."""
+    return [path for path in _files(library) if not _is_whole(path)]
+
+
+def drop_stale_backgrounds(library: Path, keep: set[Path]) -> None:
+    """Delete the files other than `keep`."""
+    delete_others(library / FOLDER, keep)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file's arrays, too, are the bytes that were written; reads them all."""
+    with path.open("rb") as file:
+        start = file.read(_START.size)
+        if len(start) < _START.size:
+            return False
+        mark, length, crc, data_crc = _START.unpack(start)
+        described = file.read(length)
+        if mark != _MARK or zlib.crc32(described) != crc:
+            return False
+        found = 0
+        while data := file.read(1 << 22):
+            found = zlib.crc32(data, found)
+        return bool(found == data_crc)
+
+
+def update_background(
+    library: Path,
+    place: tuple[str, int, int],
+    vectors: Float16,
+    held: dict[Kind, int],
+    shuffled: Shuffled,
+    bank: Bank,
+    before: Background | None,
+) -> Path:
+    """Write the background of an encoder's rows, unless the one before covers them.
+
+    Args:
+        library: its folder.
+        place: fingerprint, generation and dimension.
+        vectors: all rows, float16 (n, dim).
+        held: how many live items of each kind there are.
+        shuffled: gives up to so many rows of live items of a kind.
+        bank: the reference texts by the encoder.
+        before: the file that is there, whose rows need not be compared again while the library
+            has not doubled.
+
+    Raises:
+        OSError: the disk refused; nothing is left of it.
+    """
+    fingerprint, generation, dim = place
+    end = len(vectors)
+    if before is not None and before.header.digest != bank.digest:
+        before = None
+    if before is not None and any(_outgrown(before.header.held[kind], held[kind]) for kind in held):
+        before = None
+    if before is not None and before.header.end == end:
+        return before.path
+    if before is None:
+        rows = {kind: shuffled(kind, SAMPLED) for kind in KINDS}
+        samples = {kind: np.asarray(vectors[rows[kind]]) for kind in KINDS}
+        near, held_then = np.empty((0, 2), np.float16), dict(held)
+    else:
+        rows, samples, near = before.rows, before.samples, before.near
+        held_then = {kind: before.header.held[kind] for kind in held}
+    wide = bank.vectors.astype(np.float32), samples["image"].astype(np.float32)
+    parts = [near]
+    for _, piece in chunks(np.arange(len(near), end), _PIECE):
+        parts.append(_near(np.asarray(vectors[piece]).astype(np.float32), *wide))
+    near = np.concatenate(parts).astype("<f2")
+    arrays = {
+        "near": near,
+        **{f"{kind}s": samples[kind].astype("<f2") for kind in KINDS},
+        **{f"{kind}_rows": rows[kind].astype("<i8") for kind in KINDS},
+    }
+    header = Header(
+        fingerprint,
+        generation,
+        dim,
+        end,
+        bank.digest,
+        {str(kind): count for kind, count in held_then.items()},
+        _moments(wide[0], samples, rows, near),
+        sample_checksum(vector_path(library, fingerprint, generation), 0, end, dim),
+    )
+    path = library / FOLDER / f"{fingerprint}.{generation}.{end}.background"
+    _write(path, asdict(header), arrays)
+    return path
+
+
+def _outgrown(then: int, now: int) -> bool:
+    """Whether a sample taken of so many is worth another one now."""
+    return now > max(_GROWTH * then, then + NEIGHBOURS)
+
+
+def _near(rows: Float32, bank: Float32, pictures: Float32) -> Float16:
+    """How near rows (n, dim) are to the bank and to the pictures: float16 (n, 2)."""
+    near = np.zeros((len(rows), 2), np.float16)
+    near[:, 0] = _nearest(rows, bank, 1.1)
+    near[:, 1] = _nearest(rows, pictures, SAME_SCENE)
+    return near
+
+
+def _nearest(rows: Float32, others: Float32, below: float) -> Float32:
+    """Means (n,) of the cosines to the nearest others, of those below a limit."""
+    if not len(others):
+        return np.zeros(len(rows), np.float32)
+    import faiss
+
+    # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
+    wrapper: Any = faiss
+    count = min(2 * NEIGHBOURS, len(others))
+    cosines, _ = wrapper.knn(rows, others, count, metric=faiss.METRIC_INNER_PRODUCT)
+    usable = cosines <= below
+    kept = usable & (np.cumsum(usable, axis=1) <= NEIGHBOURS)
+    total = np.where(kept, cosines, 0).sum(axis=1)
+    means: Float32 = np.where(kept.any(axis=1), total / np.maximum(kept.sum(axis=1), 1), below)
+    return means.astype(np.float32)
+
+
+def _moments(
+    bank: Float32, samples: dict[Kind, Float16], rows: dict[Kind, Int64], near: Float16
+) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of what reference queries find, see `Direction`."""
+    found = {}
+    asked = {"text": bank, "image": samples["image"][:MEASURED].astype(np.float32)}
+    for (query, target), direction in DIRECTIONS.items():
+        targets = samples[target][:MEASURED].astype(np.float32)
+        if len(targets) < 2 or not len(asked[query]):
+            continue
+        corrected = asked[query] @ targets.T - _weighed(direction, near[rows[target][:MEASURED]])
+        deviation = float(corrected.std(axis=1).mean())
+        if deviation > 0:
+            found[f"{query}-{target}"] = (float(corrected.mean()), deviation)
+    return found
+
+
+def _files(library: Path) -> list[Path]:
+    try:
+        return sorted(path for path in (library / FOLDER).iterdir() if path.suffix != ".partial")
+    except OSError:
+        return []
+
+
+def _background(path: Path) -> Background:
+    """Raises OSError, ValueError: it cannot be read, or is not what it should be."""
+    described, arrays = _open(path)
+    try:
+        moments = {name: (mean, spread) for name, (mean, spread) in described["moments"].items()}
+        header = Header(**{**described, "moments": moments})
+        rows: dict[Kind, Any] = {kind: arrays[f"{kind}_rows"] for kind in KINDS}
+        samples: dict[Kind, Any] = {kind: arrays[f"{kind}s"] for kind in KINDS}
+        near: Any = arrays["near"]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError("made by another version of this program") from error
+    fits = near.shape == (header.end, 2)
+    for kind in KINDS:
+        fits &= samples[kind].shape == (len(rows[kind]), header.dim)
+        fits &= not len(rows[kind]) or 0 <= rows[kind].min() <= rows[kind].max() < header.end
+    if not fits:
+        raise ValueError("arrays that do not fit together")
+    return Background(path, header, samples, rows, near)
+
+
+def _open(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A file's header and arrays.
+
+    Raises OSError, ValueError: it cannot be read, or is not what it should be.
+    """
+    with path.open("rb") as file:
+        start = file.read(_START.size)
+        if len(start) < _START.size:
+            raise ValueError("too short")
+        mark, length, crc, _ = _START.unpack(start)
+        described = file.read(length)
+        if mark != _MARK or zlib.crc32(described) != crc:
+            raise ValueError("another kind of file")
+        size = file.seek(0, os.SEEK_END)
+    header: dict[str, Any] = json.loads(described)
+    offset, arrays = _aligned(_START.size + length), {}
+    for name, kind, shape in header.pop("arrays"):
+        count = int(np.prod(shape)) * np.dtype(kind).itemsize
+        if offset + count > size:
+            raise ValueError("cut off")
+        arrays[name] = (
+            np.memmap(path, dtype=kind, mode="r", offset=offset, shape=tuple(shape))
+            if count
+            else np.empty(shape, kind)
+        )
+        offset = _aligned(offset + count)
+    return header, arrays
+
+
+def _write(path: Path, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """The file appears under its name only once it is complete and on the disk."""
+    path.parent.mkdir(exist_ok=True)
+    listed = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
+    described = json.dumps({**header, "arrays": listed}).encode()
+    start = _START.size + len(described)
+    data = bytearray(_aligned(start) - start)
+    for array in arrays.values():
+        data += np.ascontiguousarray(array).tobytes()
+        data += bytes(_aligned(start + len(data)) - start - len(data))
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            crcs = zlib.crc32(described), zlib.crc32(data)
+            file.write(_START.pack(_MARK, len(described), *crcs) + described)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNED) * _ALIGNED

@@ -1,0 +1,175 @@
+"""Candidates of a query: what each encoder and the words find, fused, with their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .rank import fuse, words_weight
+from .words import find, terms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xsearch.indexer.reader import Snapshot
+
+    from .scoring import Scale
+    from .search import Wanted
+    from .space import Space
+
+    Float32 = NDArray[np.float32]
+    Int64 = NDArray[np.int64]
+
+WORDS_SCORE = 0.63
+"""How probable it is that an item fits whose texts or names have all of a query's words.
+
+Of the words of one Flickr8k caption (validation split), so many are in another of the same picture.
+"""
+# Shares are sums of float32.
+_WHOLE = 1 - 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One encoder's part of an answer."""
+
+    space: Space
+    vector: Float32
+    scale: Scale
+
+
+class Candidates:
+    """The candidates of one query over one snapshot, as deep as they are asked for.
+
+    `allowed` are the ids that may be found, ascending; None: any.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        parts: Sequence[Answer],
+        wanted: Wanted,
+        allowed: Int64 | None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._parts = parts
+        self._wanted = wanted
+        if wanted.excluded and allowed is not None:
+            allowed = allowed[~np.isin(allowed, list(wanted.excluded))]
+        self._rows = [
+            None if allowed is None else part.space.allowed(snapshot, allowed) for part in parts
+        ]
+        by_words = wanted.mode != "meaning" and bool(wanted.words)
+        self._terms = len(terms(wanted.words)) if by_words else 0
+        self._levels = self._by_words(allowed) if by_words else []
+        # Of each encoder: similarity and score of items, by id.
+        self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]
+        self._coverage: dict[int, float] = {}
+
+    def best(self, depth: int) -> tuple[list[int], bool]:
+        """Ids, best first, and whether these are all; at least `depth` otherwise."""
+        exhausted, rankings, weights = True, [], []
+        if self._wanted.mode != "words":
+            for at in range(len(self._parts)):
+                ids, found = self._by_meaning(at, depth)
+                rankings.append(ids)
+                weights.append(1.0)
+                exhausted &= found < depth
+        if self._levels:
+            surest = max((score for _, score in self._known[0].values()), default=0.0)
+            ids = self._covering(depth)
+            rankings.append(ids)
+            weights.append(words_weight(self._terms, surest))
+            exhausted &= len(ids) < depth
+        best = rankings[0] if len(rankings) == 1 else fuse(rankings, weights)
+        self._measure(best)
+        return best, exhausted
+
+    def told(self, id_: int) -> tuple[float, float]:
+        """Similarity and score of a candidate: means over the encoders that know it."""
+        found = [known[id_] for known in self._known if id_ in known]
+        if not found:
+            return 0.0, 0.0
+        similarity, score = (sum(column) / len(found) for column in zip(*found, strict=True))
+        if self._coverage.get(id_, 0.0) > _WHOLE:
+            score = 1 - (1 - score) * (1 - WORDS_SCORE)
+        return similarity, score
+
+    def spread(self, ids: Sequence[int]) -> tuple[Float32, Float32]:
+        """Relevance (n,) and unit vectors (n, dim) of candidates, for `rank.diversify`."""
+        space = self._parts[0].space
+        rows = space.rows_of(self._snapshot, np.array(ids, np.int64))
+        vectors = space.vectors[np.maximum(rows, 0)].astype(np.float32)
+        vectors[rows < 0] = 0
+        # By place: the order is that of several rankings.
+        return -np.log1p(np.arange(len(ids), dtype=np.float32)), vectors
+
+    def _by_meaning(self, at: int, depth: int) -> tuple[list[int], int]:
+        """What an encoder finds nearest, and how many that was before any was dropped."""
+        part = self._parts[at]
+        cosines, rows = part.space.nearest(part.vector, depth, self._rows[at])
+        return self._noted(at, cosines, rows), len(rows)
+
+    def _noted(self, at: int, cosines: Float32, rows: Int64) -> list[int]:
+        """The ids at some rows, in the order of their corrected cosines, which are kept."""
+        part, excluded = self._parts[at], self._wanted.excluded
+        corrected = part.scale.corrected(cosines, rows)
+        scores = part.scale.scores(corrected)
+        ids = part.space.ids_of(self._snapshot, rows)
+        order = np.argsort(-corrected, kind="stable")
+        found = []
+        for place in order.tolist():
+            id_ = int(ids[place])
+            if id_ >= 0 and id_ not in excluded:
+                self._known[at][id_] = float(cosines[place]), float(scores[place])
+                found.append(id_)
+        return found
+
+    def _measure(self, ids: Sequence[int]) -> None:
+        """Similarities and scores of candidates that an encoder did not find itself."""
+        for at, part in enumerate(self._parts):
+            new = np.array([id_ for id_ in ids if id_ not in self._known[at]], np.int64)
+            rows = part.space.rows_of(self._snapshot, new) if len(new) else new
+            rows = rows[rows >= 0]
+            if len(rows):
+                self._noted(at, part.space.cosines(part.vector, rows), rows)
+
+    def _by_words(self, allowed: Int64 | None) -> list[tuple[float, Int64]]:
+        """The items that hold words of the query, by the share that they hold, largest first."""
+        wanted = self._wanted
+        found = find(self._snapshot, wanted.words, wanted.phrases)
+        if found is None:
+            return []
+        ids, coverage = found.ids, found.coverage
+        kept = np.ones(len(ids), np.bool_)
+        if wanted.mode == "hybrid":
+            # Beside meaning, some of the words are no evidence.
+            kept &= coverage > _WHOLE
+        if allowed is not None:
+            kept &= np.isin(ids, allowed, assume_unique=True)
+        for text in wanted.without:
+            held = find(self._snapshot, text)
+            if held is not None:
+                kept &= ~np.isin(ids, held.ids[held.coverage > _WHOLE], assume_unique=True)
+        ids, coverage = ids[kept], coverage[kept]
+        return [
+            (float(level), ids[coverage == level]) for level in np.unique(coverage)[::-1].tolist()
+        ]
+
+    def _covering(self, depth: int) -> list[int]:
+        """The items that hold most of the query's words; of equal ones the nearest first."""
+        part, found = self._parts[0], list[int]()
+        for level, ids in self._levels:
+            rows = part.space.allowed(self._snapshot, ids)
+            if not len(rows):
+                continue
+            cosines, nearest = part.space.nearest(part.vector, depth - len(found), rows)
+            new = self._noted(0, cosines, nearest)
+            self._coverage.update(dict.fromkeys(new, level))
+            found += new
+            if len(found) >= depth:
+                break
+        return found
