@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from xsearch.arguments import as_paths, check_counts
-from xsearch.core.duplicates import STRICTNESS
 from xsearch.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ class Duplicating:
             SourceError: the library has no picture at or below a path.
             LibraryError: vectors are missing; `check` says more.
         """
+        from xsearch.core.duplicates import STRICTNESS
         from xsearch.core.reports import silent
         from xsearch.indexer.duplicates.find import Wanted, find_duplicates
 

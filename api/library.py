@@ -270,9 +270,10 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
         from xsearch.indexer.imports import open_source
         from xsearch.indexer.imports.take import check, take_over
         from xsearch.indexer.run import IndexOptions
+        from xsearch.retrieval.reference import reference_texts
 
         check_counts(workers, batch_size)
-        options = IndexOptions(workers=workers, batch_size=batch_size)
+        options = IndexOptions(workers=workers, batch_size=batch_size, reference=reference_texts())
         with open_source(kind, source, images) as found, self._writing("xsearch import", wait):
             encoder, others = self._to_index_with()
             check(found, encoder, options, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
 from collections.abc import Iterable
@@ -138,8 +139,9 @@ class Searching:
             UsageError: the library has no such item.
             SourceError, ImageError: the file cannot be read.
         """
-        if isinstance(picture, int):
-            return self.search(Item(picture), k, excluded=(picture,))
+        if not isinstance(picture, str | os.PathLike):
+            id_ = operator.index(picture)
+            return self.search(Item(id_), k, excluded=(id_,))
         path = absolute(picture)
         known = self._item_at(path)
         if known is None:

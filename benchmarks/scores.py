@@ -24,7 +24,6 @@ from worlds import World, embed, embed_texts, world
 
 from xsearch.core.scoring import CROWD, DIRECTIONS
 from xsearch.core.values import Kind
-from xsearch.indexer.background import MEASURED
 from xsearch.retrieval.encoders import load_encoder
 from xsearch.retrieval.rank import good_matches
 from xsearch.retrieval.search import NOTHING
@@ -172,8 +171,7 @@ def features(task: Task) -> tuple[Float64, NDArray[np.bool_]]:
     direction, background = DIRECTIONS[task.kinds], task.world.background
     mean, deviation = background.header.moments["-".join(task.kinds)]
     target = task.kinds[1]
-    sample = background.samples[target][:MEASURED].astype(np.float32)
-    taken = background.bias(direction, background.rows[target][:MEASURED])
+    sample, taken = background.measured(target, direction)
     crowd = CROWD * np.log(1_000 / background.header.held[target])
     rows, answers = [], []
     for query, fits in zip(task.queries, task.fits, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -9,42 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from xsearch.cli import (
-    caption,
-    classify,
-    duplicates,
-    evaluate,
-    index,
-    maintain,
-    models,
-    query,
-    reindex,
-    train,
-    transfer,
-)
 from xsearch.cli.render import complain
 from xsearch.core.errors import Error, UsageError
 
-app = typer.Typer(
-    name="xsearch",
-    help="Search your own pictures and texts by meaning: offline, nothing to download.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    epilog="Start with: xsearch index ./photos, then: xsearch query 'cat on grass'",
-)
-index.register(app)
-query.register(app)
-maintain.register(app)
-classify.register(app)
-duplicates.register(app)
-caption.register(app)
-reindex.register(app)
-transfer.register(app)
-evaluate.register(app)
-train.register(app)
-models.register(app)
+_VERBS = {
+    "index": ("index", "init", "demo"),
+    "query": ("query", "similar"),
+    "maintain": ("status", "remove", "compact", "check"),
+    "classify": ("classify", "tag"),
+    "duplicates": ("duplicates",),
+    "caption": ("caption",),
+    "reindex": ("reindex",),
+    "transfer": ("import", "export"),
+    "evaluate": ("evaluate",),
+    "train": ("train",),
+    "models": ("models",),
+}
+"""The modules of the commands, and the verbs that each adds."""
 
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]
@@ -58,7 +40,27 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+def make_app(verb: str | None = None) -> typer.Typer:
+    """The command with all its verbs, or only those of the module that has one.
+
+    Reading what all the others take would be a tenth of a query's time.
+    """
+    app = typer.Typer(
+        name="xsearch",
+        help="Search your own pictures and texts by meaning: offline, nothing to download.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        epilog="Start with: xsearch index ./photos, then: xsearch query 'cat on grass'",
+    )
+    app.callback()(_main)
+    chosen = [name for name, verbs in _VERBS.items() if verb in verbs]
+    for name in chosen or _VERBS:
+        importlib.import_module(f"xsearch.cli.{name}").register(app)
+    return app
+
+
 def _main(
     version: Annotated[
         bool,
@@ -79,7 +81,7 @@ def run() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            status = app(args=words, standalone_mode=False)
+            status = make_app(_verb(words))(args=words, standalone_mode=False)
             sys.stdout.flush()
         except _Usage as error:
             status = _usage(error, words)
@@ -107,6 +109,13 @@ def run() -> None:
     if status == _INTERRUPTED:
         complain("interrupted; what was committed stays. Run the command again to go on.")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _verb(words: list[str]) -> str | None:
+    """The verb of a command line; None where the shell asks for completions."""
+    if any(name.endswith("_COMPLETE") for name in os.environ if name.startswith("_")):
+        return None
+    return next((word for word in words if not word.startswith("-")), None)
 
 
 def _after(at: int) -> bool:

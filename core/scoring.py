@@ -38,14 +38,16 @@ class Direction:
 CROWD = 0.6
 LARGEST = 100_000
 """Libraries beyond this size are taken to be as large."""
+FEW = 30
+"""Among so many items, what they say of one another counts by half."""
 NEIGHBOURS = 8
 """How many of the nearest reference texts, or pictures of the library, count."""
 SAME_SCENE = 0.9
 """Pictures nearer to one another than this are shots of one scene: that is no fault of theirs."""
 
 DIRECTIONS: Mapping[tuple[Kind, Kind], Direction] = {
-    ("text", "image"): Direction(0.2, 0.15, 1.277, -3.302, -5.666),
-    ("image", "text"): Direction(0.0, 0.75, 2.621, -1.133, -9.269),
-    ("text", "text"): Direction(0.2, 0.2, 1.547, -1.158, -9.089),
+    ("text", "image"): Direction(0.2, 0.15, 1.276, -3.297, -5.666),
+    ("image", "text"): Direction(0.0, 0.75, 2.578, -1.122, -9.203),
+    ("text", "text"): Direction(0.2, 0.2, 1.542, -1.165, -9.082),
 }
 """By the kinds of query and target. Look-alikes of a picture are left as they are."""

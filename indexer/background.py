@@ -6,26 +6,28 @@ and to the sampled pictures, and what reference queries find on average; another
 has the vectors of the reference texts. A file that is absent, stale or damaged is never an error:
 cosines are then scored by the encoder's logistic.
 
-`backgrounds/<fingerprint>.<generation>.<end>.background`, `backgrounds/<fingerprint>.bank`: a
-mark, a header in JSON with its checksum, then the arrays one after the other.
+`backgrounds/<fingerprint>.<generation>.<end>.<checksum>.background`, `backgrounds/<fingerprint>.
+<digest>.bank`: a mark, a header in JSON with its checksum, then the arrays one after the other. A
+name never gets other content: others may have the file mapped.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xsearch.core.scoring import DIRECTIONS, NEIGHBOURS, SAME_SCENE, Direction
+from xsearch.core.scoring import DIRECTIONS, FEW, NEIGHBOURS, SAME_SCENE, Direction
 from xsearch.core.values import KINDS, Kind
 from xsearch.indexer.disk import delete_others
 from xsearch.indexer.vectors import chunks, sample_checksum, sync_folder, vector_path
@@ -49,7 +51,22 @@ _PIECE = 4_096
 _MARK = b"xsbackg1"
 _START = struct.Struct("<8sIII")  # mark, bytes of the header, its CRC-32, that of the arrays
 _ALIGNED = 64
-_NAME = re.compile(r"(?P<fingerprint>.+)\.(?P<generation>\d+)\.(?P<end>\d+)\.background")
+_TYPES = ("<f2", "<i8")
+_NAME = re.compile(
+    r"(?P<fingerprint>.+)\.(?P<generation>\d+)\.(?P<end>\d+)\.[0-9a-f]{8}\.background"
+)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+# A smaller deviation is that of rounding: all that is there is alike.
+_LEAST_SPREAD = 1e-3
+_NAMED_BY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +106,47 @@ class Background:
     samples: dict[Kind, Float16]
     rows: dict[Kind, Int64]
     near: Float16
+    _measured: dict[tuple[Kind, Direction], tuple[Float32, Float32]] = field(default_factory=dict)
 
-    def bias(self, direction: Direction, rows: Int64) -> Float32:
-        """What is taken off the cosines of some rows, float32 (n,); later rows: the average."""
+    def measured(self, kind: Kind, direction: Direction) -> tuple[Float32, Float32]:
+        """Vectors (n, dim) that tell how a query's cosines spread, and what is taken off theirs."""
+        key = (kind, direction)
+        if key not in self._measured:
+            rows = self.rows[kind][:MEASURED]
+            vectors = self.samples[kind][:MEASURED].astype(np.float32)
+            whole = np.isfinite(vectors).all(axis=1)
+            self._measured[key] = vectors[whole], self.bias(direction, kind, rows)[whole]
+        return self._measured[key]
+
+    def bias(self, direction: Direction, kind: Kind, rows: Int64) -> Float32:
+        """What is taken off the cosines of some rows of a kind, float32 (n,).
+
+        Where that is not known it is the average: of rows that came later, of pictures that are
+        like all others, and where the file is damaged inside, which `check` alone finds.
+        """
+        biases = np.full(len(rows), np.nan, np.float32)
         covered = rows < self.header.end
-        found = self.near[np.where(covered, rows, 0)].astype(np.float32)
-        biases = _weighed(direction, found)
-        if not covered.all():
-            biases[~covered] = self.typical(direction)
+        biases[covered] = self._taken(direction, rows[covered])
+        unknown = ~np.isfinite(biases)
+        if unknown.any():
+            biases[unknown] = self.typical(direction, kind)
         return biases
 
-    def typical(self, direction: Direction) -> float:
-        """What is taken off on average."""
-        taken = [_weighed(direction, self.near[rows]) for rows in self.rows.values() if len(rows)]
-        return float(np.concatenate(taken).mean()) if taken else 0.0
+    def typical(self, direction: Direction, kind: Kind) -> float:
+        """What is taken off the cosines of a kind on average."""
+        return _mean(self._taken(direction, self.rows[kind]))
+
+    def _taken(self, direction: Direction, rows: Int64) -> Float32:
+        return _weighed(direction, self.near[rows], self.header.held["image"])
 
 
-def _weighed(direction: Direction, near: NDArray[Any]) -> Float32:
-    weighed: Float32 = near.astype(np.float32) @ np.array(
-        [direction.bank, direction.own], np.float32
-    )
+def _weighed(direction: Direction, near: NDArray[Any], pictures: int) -> Float32:
+    """What is taken off the cosines of rows that are so near to texts and pictures, (n, 2).
+
+    Among a few pictures the nearest ones say little of a row: the one that it fits is of them.
+    """
+    own = direction.own * pictures / (pictures + FEW)
+    weighed: Float32 = near.astype(np.float32) @ np.array([direction.bank, own], np.float32)
     return weighed
 
 
@@ -124,7 +162,7 @@ def open_background(
         and int(match["end"]) <= rows
     ]
     for _, path in sorted(found, reverse=True):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(*_UNREADABLE):
             opened = _background(path)
             header = opened.header
             vectors = vector_path(library, fingerprint, generation)
@@ -142,10 +180,14 @@ class Bank:
 
 
 def open_bank(library: Path, fingerprint: str) -> Bank | None:
-    """The reference texts that a library has by an encoder; None where it has none."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        header, arrays = _open(_bank_path(library, fingerprint))
-        return Bank(str(header["digest"]), arrays["vectors"])
+    """The reference texts that a library has by an encoder; None where it has none, or damaged."""
+    for path in _files(library):
+        if path.name.startswith(f"{fingerprint}.") and path.suffix == ".bank":
+            with contextlib.suppress(*_UNREADABLE):
+                header, arrays = _open(path)
+                vectors = arrays["vectors"]
+                if vectors.ndim == 2 and _is_whole(path):
+                    return Bank(str(header["digest"]), np.array(vectors))
     return None
 
 
@@ -155,14 +197,11 @@ def keep_bank(library: Path, fingerprint: str, bank: Bank) -> Path:
     Raises:
         OSError: the disk refused; nothing is left of it.
     """
-    path, known = _bank_path(library, fingerprint), open_bank(library, fingerprint)
+    path = library / FOLDER / f"{fingerprint}.{bank.digest[:_NAMED_BY]}.bank"
+    known = open_bank(library, fingerprint)
     if known is None or known.digest != bank.digest:
         _write(path, {"digest": bank.digest}, {"vectors": bank.vectors.astype("<f2")})
     return path
-
-
-def _bank_path(library: Path, fingerprint: str) -> Path:
-    return library / FOLDER / f"{fingerprint}.bank"
 
 
 def damaged_backgrounds(library: Path) -> list[Path]:
@@ -170,25 +209,23 @@ def damaged_backgrounds(library: Path) -> list[Path]:
     return [path for path in _files(library) if not _is_whole(path)]
 
 
-def drop_stale_backgrounds(library: Path, keep: set[Path]) -> None:
+def drop_stale_backgrounds(library: Path, keep: set[Path]) -> list[Path]:
     """Delete the files other than `keep`."""
-    delete_others(library / FOLDER, keep)
+    return delete_others(library / FOLDER, keep)
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file's arrays, too, are the bytes that were written; reads them all."""
-    with path.open("rb") as file:
-        start = file.read(_START.size)
-        if len(start) < _START.size:
-            return False
-        mark, length, crc, data_crc = _START.unpack(start)
-        described = file.read(length)
-        if mark != _MARK or zlib.crc32(described) != crc:
-            return False
-        found = 0
-        while data := file.read(1 << 22):
-            found = zlib.crc32(data, found)
-        return bool(found == data_crc)
+    try:
+        with path.open("rb") as file:
+            mark, length, crc, data_crc = _START.unpack(file.read(_START.size))
+            if mark != _MARK or zlib.crc32(file.read(length)) != crc:
+                return False
+            found = 0
+            while data := file.read(1 << 22):
+                found = zlib.crc32(data, found)
+            return bool(found == data_crc)
+    except (OSError, struct.error):
+        return False
 
 
 def update_background(
@@ -247,46 +284,49 @@ def update_background(
         end,
         bank.digest,
         {str(kind): count for kind, count in held_then.items()},
-        _moments(wide[0], samples, rows, near),
+        _moments(wide[0], samples, rows, near, held_then["image"]),
         sample_checksum(vector_path(library, fingerprint, generation), 0, end, dim),
     )
-    path = library / FOLDER / f"{fingerprint}.{generation}.{end}.background"
-    _write(path, asdict(header), arrays)
+    described = asdict(header)
+    mark = zlib.crc32(near.tobytes(), zlib.crc32(json.dumps(described).encode()))
+    path = library / FOLDER / f"{fingerprint}.{generation}.{end}.{mark:08x}.background"
+    _write(path, described, arrays)
     return path
 
 
 def _outgrown(then: int, now: int) -> bool:
     """Whether a sample taken of so many is worth another one now."""
-    return now > max(_GROWTH * then, then + NEIGHBOURS)
+    return now > max(_GROWTH * then, then + NEIGHBOURS) or then == 0 < now
 
 
 def _near(rows: Float32, bank: Float32, pictures: Float32) -> Float16:
     """How near rows (n, dim) are to the bank and to the pictures: float16 (n, 2)."""
-    near = np.zeros((len(rows), 2), np.float16)
-    near[:, 0] = _nearest(rows, bank, 1.1)
-    near[:, 1] = _nearest(rows, pictures, SAME_SCENE)
+    near = np.full((len(rows), 2), np.nan, np.float16)
+    near[:, 0] = _nearest(rows @ bank.T)
+    cosines = rows @ pictures.T
+    cosines[cosines > SAME_SCENE] = -np.inf
+    near[:, 1] = _nearest(cosines)
     return near
 
 
-def _nearest(rows: Float32, others: Float32, below: float) -> Float32:
-    """Means (n,) of the cosines to the nearest others, of those below a limit."""
-    if not len(others):
-        return np.zeros(len(rows), np.float32)
-    import faiss
-
-    # Any: FAISS' own annotations leave out most of what its Python wrapper offers.
-    wrapper: Any = faiss
-    count = min(2 * NEIGHBOURS, len(others))
-    cosines, _ = wrapper.knn(rows, others, count, metric=faiss.METRIC_INNER_PRODUCT)
-    usable = cosines <= below
-    kept = usable & (np.cumsum(usable, axis=1) <= NEIGHBOURS)
-    total = np.where(kept, cosines, 0).sum(axis=1)
-    means: Float32 = np.where(kept.any(axis=1), total / np.maximum(kept.sum(axis=1), 1), below)
+def _nearest(cosines: Float32) -> Float32:
+    """Means (n,) of the largest cosines of each row (n, m), of those that are finite; NaN: none."""
+    count = min(NEIGHBOURS, cosines.shape[1])
+    if not count:
+        return np.full(len(cosines), np.nan, np.float32)
+    largest = np.partition(cosines, -count, axis=1)[:, -count:]
+    usable = np.isfinite(largest)
+    total = np.where(usable, largest, 0).sum(axis=1)
+    means: Float32 = np.where(usable.any(axis=1), total, np.nan) / np.maximum(usable.sum(axis=1), 1)
     return means.astype(np.float32)
 
 
 def _moments(
-    bank: Float32, samples: dict[Kind, Float16], rows: dict[Kind, Int64], near: Float16
+    bank: Float32,
+    samples: dict[Kind, Float16],
+    rows: dict[Kind, Int64],
+    near: Float16,
+    pictures: int,
 ) -> dict[str, tuple[float, float]]:
     """Mean and deviation of what reference queries find, see `Direction`."""
     found = {}
@@ -295,11 +335,18 @@ def _moments(
         targets = samples[target][:MEASURED].astype(np.float32)
         if len(targets) < 2 or not len(asked[query]):
             continue
-        corrected = asked[query] @ targets.T - _weighed(direction, near[rows[target][:MEASURED]])
+        taken = _weighed(direction, near[rows[target][:MEASURED]], pictures)
+        corrected = asked[query] @ targets.T - np.nan_to_num(taken, nan=_mean(taken))
         deviation = float(corrected.std(axis=1).mean())
-        if deviation > 0:
+        if deviation >= _LEAST_SPREAD:
             found[f"{query}-{target}"] = (float(corrected.mean()), deviation)
     return found
+
+
+def _mean(values: Float32) -> float:
+    """The mean of the finite ones; 0 without any."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else 0.0
 
 
 def _files(library: Path) -> list[Path]:
@@ -310,18 +357,22 @@ def _files(library: Path) -> list[Path]:
 
 
 def _background(path: Path) -> Background:
-    """Raises OSError, ValueError: it cannot be read, or is not what it should be."""
+    """Raises one of `_UNREADABLE`: it cannot be read, or is not what it should be."""
     described, arrays = _open(path)
-    try:
-        moments = {name: (mean, spread) for name, (mean, spread) in described["moments"].items()}
-        header = Header(**{**described, "moments": moments})
-        rows: dict[Kind, Any] = {kind: arrays[f"{kind}_rows"] for kind in KINDS}
-        samples: dict[Kind, Any] = {kind: arrays[f"{kind}s"] for kind in KINDS}
-        near: Any = arrays["near"]
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError("made by another version of this program") from error
-    fits = near.shape == (header.end, 2)
+    moments = {}
+    for name, (mean, deviation) in described["moments"].items():
+        if not (math.isfinite(mean) and math.isfinite(deviation) and deviation >= _LEAST_SPREAD):
+            raise ValueError("moments that cannot be")
+        moments[str(name)] = (float(mean), float(deviation))
+    held = {str(kind): int(described["held"][kind]) for kind in KINDS}
+    header = Header(**{**described, "moments": moments, "held": held})
+    rows: dict[Kind, Any] = {kind: arrays[f"{kind}_rows"] for kind in KINDS}
+    samples: dict[Kind, Any] = {kind: arrays[f"{kind}s"] for kind in KINDS}
+    near: Any = arrays["near"]
+    fits = near.shape == (header.end, 2) and near.dtype == np.float16
     for kind in KINDS:
+        fits &= rows[kind].dtype == np.int64 and rows[kind].ndim == 1
+        fits &= samples[kind].dtype == np.float16
         fits &= samples[kind].shape == (len(rows[kind]), header.dim)
         fits &= not len(rows[kind]) or 0 <= rows[kind].min() <= rows[kind].max() < header.end
     if not fits:
@@ -332,7 +383,7 @@ def _background(path: Path) -> Background:
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A file's header and arrays.
 
-    Raises OSError, ValueError: it cannot be read, or is not what it should be.
+    Raises one of `_UNREADABLE`: it cannot be read, or is not what it should be.
     """
     with path.open("rb") as file:
         start = file.read(_START.size)
@@ -346,6 +397,8 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     header: dict[str, Any] = json.loads(described)
     offset, arrays = _aligned(_START.size + length), {}
     for name, kind, shape in header.pop("arrays"):
+        if kind not in _TYPES or any(side < 0 for side in shape):
+            raise ValueError("an array of another type")
         count = int(np.prod(shape)) * np.dtype(kind).itemsize
         if offset + count > size:
             raise ValueError("cut off")

@@ -92,6 +92,7 @@ def update_indices(
     keep: set[Path] = set()
     backgrounds: set[Path] = set()
     written: list[Path] = []
+    renewed = False
     wanted = catalog.encoders("active")
     if also is not None and also.id not in {encoder.id for encoder in wanted}:
         wanted.append(also)
@@ -102,7 +103,9 @@ def update_indices(
                 kept, new = _Update(library, catalog, encoder, kind, texts).run(force)
                 keep |= {*kept, *new}
                 written += new
-            backgrounds |= _background(library, catalog, encoder, texts, force)
+            files, new_background = _background(library, catalog, encoder, texts, force)
+            backgrounds |= files
+            renewed |= new_background
         except IsADirectoryError as error:
             raise StorageError(
                 f"{error.filename2 or error.filename}: a folder is where an index file has "
@@ -115,18 +118,21 @@ def update_indices(
                 "Everything indexed is safe and can be searched; free some space and run "
                 "`xsearch index` again."
             ) from error
-    store.drop_stale(library, keep)
-    drop_stale_backgrounds(library, backgrounds)
+    dropped = store.drop_stale(library, keep)
+    if drop_stale_backgrounds(library, backgrounds) or dropped or written or renewed:
+        # Readers look again: what they opened may be without what was made now.
+        with catalog.transaction():
+            pass
     return written
 
 
 def _background(
     library: Path, catalog: Catalog, encoder: EncoderRow, reference: Reference, force: bool
-) -> set[Path]:
-    """Bring an encoder's background up to date; the file, where there is one."""
+) -> tuple[set[Path], bool]:
+    """Bring an encoder's background up to date; its files, and whether it was written."""
     bank = reference.bank(library, encoder.fingerprint)
     if bank is None or bank.vectors.shape[1:] != (encoder.dim,) or not encoder.rows:
-        return set()
+        return set(), False
     kept = keep_bank(library, encoder.fingerprint, bank)
     generation, rows, dim = encoder.generation, encoder.rows, encoder.dim
     before = open_background(library, encoder.fingerprint, generation, rows, dim)
@@ -140,7 +146,7 @@ def _background(
         bank,
         None if force else before,
     )
-    return {kept, path}
+    return {kept, path}, before is None or path != before.path
 
 
 def _held_count(catalog: Catalog, kind: Kind) -> int:

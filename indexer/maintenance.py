@@ -23,6 +23,7 @@ from xsearch.core.reports import (
     silent,
 )
 from xsearch.indexer import sqlite, words
+from xsearch.indexer.background import drop_stale_backgrounds
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.derive import index_problems, update_indices
 from xsearch.indexer.disk import bytes_of, delete_others
@@ -362,8 +363,9 @@ def _check_vectors(
             "their items again"
         )
     if whole < encoder.rows:
-        # The rows cut off will be used again: no index may remember what they were.
+        # The rows cut off will be used again: nothing derived may remember what they were.
         drop_stale(library, set())
+        drop_stale_backgrounds(library, set())
         with catalog.transaction() as connection:
             connection.execute(
                 encoders.update().where(encoders.c.id == encoder.id).values(rows=whole)

@@ -178,9 +178,9 @@ def matches_glob(column: str) -> str:
     return f"{column} GLOB ?"
 
 
-def any_of(phrases: Iterable[Sequence[str]]) -> str:
-    """What `WITH_WORDS` is to match: documents with one of some phrases, of words as cut."""
-    return " OR ".join(f'"{" ".join(phrase)}"' for phrase in phrases)
+def all_of(phrases: Iterable[Sequence[str]]) -> str:
+    """What `WITH_WORDS` is to match: documents with all of some phrases, of words as cut."""
+    return " AND ".join(f'"{" ".join(phrase)}"' for phrase in phrases)
 
 
 def stored_words(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:

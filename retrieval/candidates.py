@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .rank import fuse, words_weight
-from .words import find, terms
+from .words import find, find_all, terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,6 @@ WORDS_SCORE = 0.63
 
 Of the words of one Flickr8k caption (validation split), so many are in another of the same picture.
 """
-# Shares are sums of float32.
-_WHOLE = 1 - 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,10 @@ class Candidates:
         self._snapshot = snapshot
         self._parts = parts
         self._wanted = wanted
-        if wanted.excluded and allowed is not None:
-            allowed = allowed[~np.isin(allowed, list(wanted.excluded))]
+        left_out = np.array(sorted(wanted.excluded), np.int64)
+        self._left_out = [
+            part.space.allowed(snapshot, left_out) if len(left_out) else None for part in parts
+        ]
         self._rows = [
             None if allowed is None else part.space.allowed(snapshot, allowed) for part in parts
         ]
@@ -68,25 +68,36 @@ class Candidates:
         # Of each encoder: similarity and score of items, by id.
         self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]
         self._coverage: dict[int, float] = {}
+        # What no encoder, nor the words, would give a better score than by going deeper.
+        self._least = 1.0
 
     def best(self, depth: int) -> tuple[list[int], bool]:
         """Ids, best first, and whether these are all; at least `depth` otherwise."""
         exhausted, rankings, weights = True, [], []
+        self._least = 0.0
         if self._wanted.mode != "words":
             for at in range(len(self._parts)):
                 ids, found = self._by_meaning(at, depth)
                 rankings.append(ids)
                 weights.append(1.0)
                 exhausted &= found < depth
+                if found == depth:
+                    self._least = max(self._least, self._known[at][ids[-1]][1] if ids else 1.0)
         if self._levels:
             surest = max((score for _, score in self._known[0].values()), default=0.0)
             ids = self._covering(depth)
             rankings.append(ids)
             weights.append(words_weight(self._terms, surest))
-            exhausted &= len(ids) < depth
+            if len(ids) >= depth:
+                exhausted, self._least = False, 1.0
         best = rankings[0] if len(rankings) == 1 else fuse(rankings, weights)
         self._measure(best)
         return best, exhausted
+
+    @property
+    def promise(self) -> float:
+        """No item beyond those that `best` gave has a higher score than this."""
+        return self._least
 
     def told(self, id_: int) -> tuple[float, float]:
         """Similarity and score of a candidate: means over the encoders that know it."""
@@ -94,7 +105,7 @@ class Candidates:
         if not found:
             return 0.0, 0.0
         similarity, score = (sum(column) / len(found) for column in zip(*found, strict=True))
-        if self._coverage.get(id_, 0.0) > _WHOLE:
+        if self._coverage.get(id_) == 1:
             score = 1 - (1 - score) * (1 - WORDS_SCORE)
         return similarity, score
 
@@ -110,12 +121,22 @@ class Candidates:
     def _by_meaning(self, at: int, depth: int) -> tuple[list[int], int]:
         """What an encoder finds nearest, and how many that was before any was dropped."""
         part = self._parts[at]
-        cosines, rows = part.space.nearest(part.vector, depth, self._rows[at])
+        cosines, rows = part.space.nearest(
+            part.vector,
+            depth,
+            self._rows[at],
+            left_out=self._left_out[at],
+            certain=self._certain(depth),
+        )
         return self._noted(at, cosines, rows), len(rows)
+
+    def _certain(self, depth: int) -> int:
+        """How many must not be missed: at first those wanted, all where that was not enough."""
+        return self._wanted.k if depth == self._wanted.depth else depth
 
     def _noted(self, at: int, cosines: Float32, rows: Int64) -> list[int]:
         """The ids at some rows, in the order of their corrected cosines, which are kept."""
-        part, excluded = self._parts[at], self._wanted.excluded
+        part = self._parts[at]
         corrected = part.scale.corrected(cosines, rows)
         scores = part.scale.scores(corrected)
         ids = part.space.ids_of(self._snapshot, rows)
@@ -123,7 +144,7 @@ class Candidates:
         found = []
         for place in order.tolist():
             id_ = int(ids[place])
-            if id_ >= 0 and id_ not in excluded:
+            if id_ >= 0:
                 self._known[at][id_] = float(cosines[place]), float(scores[place])
                 found.append(id_)
         return found
@@ -140,24 +161,30 @@ class Candidates:
     def _by_words(self, allowed: Int64 | None) -> list[tuple[float, Int64]]:
         """The items that hold words of the query, by the share that they hold, largest first."""
         wanted = self._wanted
-        found = find(self._snapshot, wanted.words, wanted.phrases)
-        if found is None:
-            return []
-        ids, coverage = found.ids, found.coverage
-        kept = np.ones(len(ids), np.bool_)
         if wanted.mode == "hybrid":
             # Beside meaning, some of the words are no evidence.
-            kept &= coverage > _WHOLE
+            ids = find_all(self._snapshot, wanted.words, wanted.phrases)
+            coverage = np.ones(len(ids), np.float32)
+        else:
+            found = find(self._snapshot, wanted.words, wanted.phrases)
+            if found is None:
+                return []
+            ids, coverage = found.ids, found.coverage
+        kept = np.ones(len(ids), np.bool_)
         if allowed is not None:
             kept &= np.isin(ids, allowed, assume_unique=True)
-        for text in wanted.without:
-            held = find(self._snapshot, text)
-            if held is not None:
-                kept &= ~np.isin(ids, held.ids[held.coverage > _WHOLE], assume_unique=True)
+        unwanted = [find_all(self._snapshot, text) for text in wanted.without]
+        for held in (*unwanted, np.array(sorted(wanted.excluded), np.int64)):
+            if len(held):
+                kept &= ~np.isin(ids, held, assume_unique=True)
+        if not kept.any():
+            return []
         ids, coverage = ids[kept], coverage[kept]
-        return [
-            (float(level), ids[coverage == level]) for level in np.unique(coverage)[::-1].tolist()
-        ]
+        order = np.argsort(-coverage, kind="stable")
+        levels, ids = coverage[order], ids[order]
+        starts = np.append(0, np.flatnonzero(np.diff(levels)) + 1)
+        parts = np.split(ids, starts[1:])
+        return list(zip(levels[starts].tolist(), parts, strict=True))
 
     def _covering(self, depth: int) -> list[int]:
         """The items that hold most of the query's words; of equal ones the nearest first."""

@@ -58,14 +58,16 @@ def embed(
         SourceError, ImageError: a picture cannot be read.
     """
     parts = query.checked().parts
-    vectors = _embed_texts(parts, encoder) | _stored(parts, stored)
+    vectors = _embed_texts(parts, encoder) | _stored(parts, encoder, stored)
     total = np.zeros(encoder.dim, np.float32)
+    # Only the proportions of weights matter: a single one is 1.
+    largest = max(abs(part.weight) for part in parts)
     for part in parts:
         if isinstance(part.content, Image):
             vector = _embed_image(part.content, encoder)
         else:
             vector = vectors[part.content]
-        total += np.float32(part.weight) * vector
+        total += np.float32(part.weight / largest) * vector
     length = float(np.linalg.norm(total))
     if len(parts) > 1 and length < _NOTHING_LEFT:
         raise UsageError(
@@ -91,7 +93,7 @@ def _embed_texts(parts: Sequence[Part], encoder: DualEncoder) -> dict[str | Item
 
 
 def _stored(
-    parts: Sequence[Part], stored: Callable[[list[int]], dict[int, Float32]]
+    parts: Sequence[Part], encoder: DualEncoder, stored: Callable[[list[int]], dict[int, Float32]]
 ) -> dict[str | Item | Image, Float32]:
     wanted = [part.content for part in parts if isinstance(part.content, Item)]
     if not wanted:
@@ -100,7 +102,8 @@ def _stored(
     for item in wanted:
         if item.id not in found:
             raise UsageError(
-                f"the library has no item {item.id}: `xsearch query --json` shows the ids of hits"
+                f"the library has no item {item.id} with a vector of the encoder {encoder.name}: "
+                "`xsearch query --json` shows the ids of hits"
             )
     return {item: found[item.id] for item in wanted}
 

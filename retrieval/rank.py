@@ -44,7 +44,7 @@ def words_weight(terms: int, surest: float) -> float:
     As much for a query of one or two words, which whoever wrote them meant. Of a longer one
     another picture's caption may have every word: there, words count where no picture fits by
     what it shows, `surest` being the best score. Chosen on Flickr8k's validation split, see
-    `benchmarks/recall.py --hybrid` and `benchmarks/hybrid.py`.
+    `benchmarks/recall.py --hybrid` and `benchmarks/composed.py`.
     """
     if terms <= _FEW_TERMS:
         return 1.0

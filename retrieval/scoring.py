@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xsearch.core.scoring import CROWD, DIRECTIONS, LARGEST, Direction
-from xsearch.indexer.background import MEASURED
+from xsearch.core.scoring import CROWD, DIRECTIONS, FEW, LARGEST, Direction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     Int64 = NDArray[np.int64]
 
 _PLAIN = Direction(0.0, 0.0, 0.0, 0.0, 0.0)
-FEW = 30
-"""In a library of so many items, the background counts as much as the encoder's own logistic."""
 
 
 class Scale:
@@ -48,6 +45,7 @@ class Scale:
     ) -> None:
         self._background = background if correct and kinds in DIRECTIONS else None
         self._direction = DIRECTIONS.get(kinds, _PLAIN)
+        self._target = kinds[1]
         self._slope, self._intercept = logistic.slope, logistic.intercept
         if self._background is not None:
             self._measure(self._background, vector, kinds)
@@ -57,20 +55,20 @@ class Scale:
         direction, target = self._direction, kinds[1]
         moments = background.header.moments.get("-".join(kinds))
         # Corrected cosines are lower; the encoder's logistic knows plain ones.
-        typical = background.typical(direction)
+        typical = background.typical(direction, target)
         self._intercept += self._slope * typical
         if moments is None:
             return
         mean, deviation = moments
-        sample = background.samples[target][:MEASURED].astype(np.float32)
-        rows = background.rows[target][:MEASURED]
-        found = sample @ vector - background.bias(direction, rows)
+        sample, taken = background.measured(target, direction)
+        found = sample @ vector - taken
         # A few items say little about a query's spread: it is drawn to that of other queries.
-        spread = np.sqrt((len(found) * found.var() + FEW * deviation**2) / (len(found) + FEW))
+        variance = float(found.var()) if len(found) else 0.0
+        spread = math.sqrt((len(found) * variance + FEW * deviation**2) / (len(found) + FEW))
         slope = direction.slope / deviation
         held = background.header.held[target]
         intercept = direction.intercept - slope * mean
-        intercept += direction.spread * (float(spread) / deviation - 1)
+        intercept += direction.spread * (spread / deviation - 1)
         intercept += CROWD * math.log(1_000 / min(max(held, 1), LARGEST))
         share = held / (held + FEW)
         self._slope = share * slope + (1 - share) * self._slope
@@ -85,7 +83,7 @@ class Scale:
         """What is left of cosines (n,) of some rows (n,): that puts them in order."""
         if self._background is None:
             return cosines
-        return cosines - self._background.bias(self._direction, rows)
+        return cosines - self._background.bias(self._direction, self._target, rows)
 
     def scores(self, corrected: Float32) -> Float64:
         """Scores (n,), 0 to 1, of corrected cosines."""

@@ -39,8 +39,8 @@ NOTHING = 0.15
 """Where not even the best hit is this probable, `auto_cut` shows none."""
 # What is looked at to put hits in order, to find where good ones end, and to spread them out.
 _DEPTH, _CUT_DEPTH, _POOL = 50, 200, 5
-# Hits whose files are looked for at once.
-_CHUNK = 64
+# Where the first few files are gone, so many are looked for at once.
+_CHUNK = 256
 _KEPT_FILTERS = 16
 
 
@@ -154,50 +154,14 @@ class Searcher:
             return []
         parts = [self._answer(snapshot, ask, wanted) for ask in asks]
         candidates = Candidates(snapshot, parts, wanted, self._allowed(snapshot, wanted))
-        reachable = Reachable()
-        hits: list[Hit] = []
-        seen: set[int] = set()
+        showing = _Showing(snapshot, candidates, wanted.k)
         depth = wanted.depth
         while True:
             ids, exhausted = candidates.best(depth)
-            chosen = self._chosen(candidates, ids, wanted)
-            for start in range(0, len(chosen), _CHUNK):
-                # Of equal candidates, a deeper search may give others first.
-                part = [id_ for id_ in chosen[start : start + _CHUNK] if id_ not in seen]
-                seen.update(part)
-                items = items_of(snapshot, part)
-                for id_ in part:
-                    item = items.get(id_)
-                    told = candidates.told(id_)
-                    hit = item and _hit(item, *told, len(hits) + 1, reachable)
-                    if hit:
-                        hits.append(hit)
-                        if len(hits) == wanted.k:
-                            return hits
-            if exhausted or wanted.auto_cut or self._below(candidates, ids, wanted):
-                return hits
+            chosen, least = _chosen(candidates, ids, wanted)
+            if showing.take(chosen) or exhausted or candidates.promise < least:
+                return showing.hits
             depth *= 4
-
-    def _chosen(self, candidates: Candidates, ids: Sequence[int], wanted: Wanted) -> Sequence[int]:
-        """Those of some candidates, best first, that may be shown, in the order to show them."""
-        least = wanted.min_score
-        if wanted.auto_cut:
-            scores = np.sort([candidates.told(id_)[1] for id_ in ids])[::-1]
-            good = good_matches(scores, NOTHING)
-            if not good:
-                return []
-            least = max(least, float(scores[good - 1]))
-        if least:
-            ids = [id_ for id_ in ids if candidates.told(id_)[1] >= least]
-        if wanted.diversity:
-            # Some more than wanted: files may be gone.
-            order = diversify(*candidates.spread(ids), 2 * wanted.k, wanted.diversity)
-            ids = [ids[at] for at in order]
-        return ids
-
-    def _below(self, candidates: Candidates, ids: Sequence[int], wanted: Wanted) -> bool:
-        """Whether all that would come next is below the least score."""
-        return bool(wanted.min_score and ids) and candidates.told(ids[-1])[1] < wanted.min_score
 
     def _answer(self, snapshot: Snapshot, ask: Ask, wanted: Wanted) -> Answer:
         encoder = snapshot.encoder(ask.fingerprint)
@@ -260,6 +224,60 @@ class Searcher:
                 self._cards = Cards()
             self._cards.budget = snapshot.wishes().memory
             return self._cards
+
+
+def _chosen(
+    candidates: Candidates, ids: Sequence[int], wanted: Wanted
+) -> tuple[Sequence[int], float]:
+    """Those of some candidates, best first, that may be shown, in the order to show them.
+
+    And the least score of what may be.
+    """
+    least = wanted.min_score
+    if wanted.auto_cut:
+        scores = np.sort([candidates.told(id_)[1] for id_ in ids])[::-1]
+        good = good_matches(scores, NOTHING)
+        if not good:
+            return [], np.inf
+        least = max(least, float(scores[good - 1]))
+    if least:
+        ids = [id_ for id_ in ids if candidates.told(id_)[1] >= least]
+    if wanted.diversity:
+        order = diversify(*candidates.spread(ids), 2 * wanted.k, wanted.diversity)
+        varied = [ids[at] for at in order]
+        # The others after them: many files may be gone.
+        ids = list(dict.fromkeys([*varied, *ids]))
+    return ids, least
+
+
+class _Showing:
+    """The hits of one search: candidates whose files are there, until there are k."""
+
+    def __init__(self, snapshot: Snapshot, candidates: Candidates, k: int) -> None:
+        self.hits: list[Hit] = []
+        self._snapshot = snapshot
+        self._candidates = candidates
+        self._k = k
+        self._reachable = Reachable()
+        self._seen: set[int] = set()
+
+    def take(self, ids: Sequence[int]) -> bool:
+        """Add further candidates; returns whether there are enough."""
+        # Of equal candidates, a deeper search may give others first.
+        new = [id_ for id_ in ids if id_ not in self._seen]
+        self._seen.update(new)
+        start, size = 0, self._k - len(self.hits)
+        while start < len(new) and len(self.hits) < self._k:
+            part = new[start : start + size]
+            items = items_of(self._snapshot, part)
+            for id_ in part:
+                item = items.get(id_)
+                told = self._candidates.told(id_)
+                hit = item and _hit(item, *told, len(self.hits) + 1, self._reachable)
+                if hit and len(self.hits) < self._k:
+                    self.hits.append(hit)
+            start, size = start + size, _CHUNK
+        return len(self.hits) == self._k
 
 
 def _hit(

@@ -58,19 +58,29 @@ class Space:
         self._rows: Int64 | None = None
 
     def nearest(
-        self, query: Float32, k: int, allowed: Int64 | None = None
+        self,
+        query: Float32,
+        k: int,
+        allowed: Int64 | None = None,
+        *,
+        left_out: Int64 | None = None,
+        certain: int | None = None,
     ) -> tuple[Float32, Int64]:
         """The nearest rows to a query (dim,): cosines (n,) and rows (n,), best first, n <= k.
 
-        Only rows of the target's kind; of `allowed` ones (ascending), if given.
+        Only rows of the target's kind; of `allowed` ones, if given, and never `left_out` ones (both
+        ascending). An approximate index does its best for the first `certain`.
         """
         queries = query[None, :].astype(np.float32)
-        tail = self._tail
+        tail, gone = self._tail, self._deleted
+        if left_out is not None and len(left_out):
+            gone = np.union1d(gone, left_out)
+            tail = np.setdiff1d(tail, left_out, assume_unique=True)
         if allowed is not None and len(tail):
             tail = np.intersect1d(tail, allowed, assume_unique=True)
         parts = [exact_search(self.vectors, tail, queries, k)]
         parts += [
-            part.search(queries, k, excluded=self._deleted, allowed=allowed)
+            part.search(queries, k, excluded=gone, allowed=allowed, certain=certain)
             for part in self._segments
         ]
         cosines, rows = (found[0] for found in merge(parts, k))
@@ -88,8 +98,9 @@ class Space:
                 found = snapshot.rows_at(self.encoder.id, ids.tolist())
                 return np.array([found.get(id_, -1) for id_ in ids.tolist()], np.int64)
             self._rows = snapshot.rows_by_item(self.encoder.id)
+        rows = np.full(len(ids), -1, np.int64)
         inside = ids < len(self._rows)
-        rows: Int64 = np.where(inside, self._rows[np.where(inside, ids, 0)], -1)
+        rows[inside] = self._rows[ids[inside]]
         return rows
 
     def allowed(self, snapshot: Snapshot, ids: Int64) -> Int64:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from xsearch.core.words import is_unspaced, tokens, word_tokens
 from xsearch.data.vocabulary import stop_words
-from xsearch.indexer.sqlite import COUNT_WORDS, WITH_WORDS, any_of
+from xsearch.indexer.sqlite import COUNT_WORDS, WITH_WORDS, all_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Of a text as long as a page, only so many different terms are looked up.
 MAX_TERMS = 64
+# The coverage of an item that lacks one of the terms, at most.
+_MOST = 0.999
 
 # Words that stand next to one another.
 Term = tuple[str, ...]
@@ -52,24 +54,41 @@ def find(snapshot: Snapshot, text: str, phrases: Sequence[str] = ()) -> WordHits
 
     from xsearch.indexer.ids import union
 
-    required = list(dict.fromkeys(phrase for part in phrases if (phrase := tuple(tokens(part)))))
-    optional = [term for term in terms(text) if term not in required]
+    required, optional = _looked_up(text, phrases)
     if not required and not optional:
         return None
-    found = [snapshot.integers(WITH_WORDS, (any_of([term]),)) for term in (*required, *optional)]
+    found = [snapshot.integers(WITH_WORDS, (all_of([term]),)) for term in (*required, *optional)]
     documents = snapshot.one(COUNT_WORDS)
     sizes = np.array([len(ids) for ids in found])
     # Inverse document frequency, largest for a term that no document holds.
     weights = np.log((documents + 1) / (sizes + 0.5))
     ids = union(found)
     coverage = np.zeros(len(ids))
-    phrases_held = np.zeros(len(ids), np.int64)
+    held = np.zeros((2, len(ids)), np.int64)
     for at, (having, weight) in enumerate(zip(found, weights, strict=True)):
         places = np.searchsorted(ids, having)
         coverage[places] += weight
-        phrases_held[places] += at < len(required)
-    whole = phrases_held == len(required)
-    return WordHits(ids[whole], (coverage[whole] / weights.sum()).astype(np.float32))
+        held[int(at < len(required)), places] += 1
+    # A word that nearly every document has weighs next to nothing, and is missed all the same.
+    share = np.where(held.sum(axis=0) == len(found), 1, np.minimum(coverage / weights.sum(), _MOST))
+    kept = held[1] == len(required)
+    return WordHits(ids[kept], share[kept].astype(np.float32))
+
+
+def find_all(snapshot: Snapshot, text: str, phrases: Sequence[str] = ()) -> NDArray[np.int64]:
+    """The items that hold all of a text's words and phrases: ids (n,), ascending."""
+    required, optional = _looked_up(text, phrases)
+    if not required and not optional:
+        import numpy as np
+
+        return np.empty(0, np.int64)
+    return snapshot.integers(WITH_WORDS, (all_of([*required, *optional]),))
+
+
+def _looked_up(text: str, phrases: Sequence[str]) -> tuple[list[Term], list[Term]]:
+    """The phrases, and the text's terms beside them."""
+    required = list(dict.fromkeys(phrase for part in phrases if (phrase := tuple(tokens(part)))))
+    return required, [term for term in terms(text) if term not in required]
 
 
 def terms(text: str) -> list[Term]:

@@ -30,7 +30,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HOME", "USERPROFILE", "XDG_DATA_HOME", "LOCALAPPDATA", "APPDATA"):
             patch.setenv(name, home)
-        patch.delenv("XSEARCH_LIBRARY", raising=False)
+        for name in ("XSEARCH_LIBRARY", "XDG_CACHE_HOME"):
+            patch.delenv(name, raising=False)
         yield
 
 

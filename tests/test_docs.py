@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import xsearch
-from xsearch.cli.main import app
+from xsearch.cli.main import make_app
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,7 @@ def _commands(group: Any, before: str = "") -> dict[str, Any]:
     return found
 
 
-COMMANDS = _commands(typer.main.get_command(app))
+COMMANDS = _commands(typer.main.get_command(make_app()))
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
@@ -71,3 +71,11 @@ def test_every_public_name_exists_and_is_documented() -> None:
 def test_links_between_pages_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def test_a_verb_of_its_own_is_the_same_as_among_all() -> None:
+    whole = typer.main.get_command(make_app())
+    for verb, command in whole.commands.items():
+        alone = typer.main.get_command(make_app(verb)).commands[verb]
+        assert [one.opts for one in alone.params] == [one.opts for one in command.params]
+        assert len(typer.main.get_command(make_app(verb)).commands) < len(whole.commands), verb

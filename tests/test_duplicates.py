@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 from support import ColourEncoder, age, write_picture, write_pictures
 
 import xsearch
-from xsearch.cli.main import app
+from xsearch.cli.main import make_app
 from xsearch.core.perceptual import (
     TURNS,
     distances,
@@ -605,6 +605,7 @@ def run(library: xsearch.Library, capfd: pytest.CaptureFixture[str]) -> Run:
 
     def run(*words: str | Path) -> tuple[str, str]:
         capfd.readouterr()
+        app = make_app("duplicates")
         app(["duplicates", "-l", str(library.path), *map(str, words)], standalone_mode=False)
         sys.stdout.flush()
         return tuple(capfd.readouterr())

@@ -39,8 +39,10 @@ class FlatIndex:
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
+        del certain  # Every row is compared.
         import faiss
 
         chosen = self._coverage.select(excluded, allowed)

@@ -201,6 +201,7 @@ class CardIndex:
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
         gone = self._gone_of(excluded)
@@ -209,14 +210,16 @@ class CardIndex:
         if allowed is None and k and wanted <= _MOST_HITS:
             found = self._on_card(queries, min(wanted, len(self._numbers)))
         if found is None:
-            return self._behind.search(queries, k, excluded=excluded, allowed=allowed)
+            return self._behind.search(
+                queries, k, excluded=excluded, allowed=allowed, certain=certain
+            )
         k = min(k, len(self._numbers) - len(gone))
         parts = [
             self._refine(query, k, places[places >= 0], gone)
             for query, places in zip(queries, found, strict=True)
         ]
         if any(part[1].shape[1] < k for part in parts):
-            return self._behind.search(queries, k, excluded=excluded)
+            return self._behind.search(queries, k, excluded=excluded, certain=certain)
         return np.concatenate([part[0] for part in parts]), np.concatenate(
             [part[1] for part in parts]
         )
@@ -353,10 +356,11 @@ class PlacedIndex:
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
         self._count()
-        return self._answers.search(queries, k, excluded=excluded, allowed=allowed)
+        return self._answers.search(queries, k, excluded=excluded, allowed=allowed, certain=certain)
 
     @property
     def taken(self) -> int:

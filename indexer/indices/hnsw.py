@@ -50,13 +50,14 @@ class HnswIndex:
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
         chosen = self._coverage.select(excluded, allowed)
         k = min(k, chosen.count)
         if k == 0:
             return nothing(len(queries))
-        view = max(self.effort.probes, 2 * k)
+        view = max(self.effort.probes, 2 * min(k, certain or k), k)
         # Of the nodes in view, those that a filter takes are no hits.
         view = math.ceil(view * len(self._numbers) / chosen.count)
         while view <= _MOST and not compared_exactly(chosen.count):

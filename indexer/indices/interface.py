@@ -54,10 +54,13 @@ class VectorIndex(Protocol):
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """The k rows nearest to each query (n, dim): cosines (n, k) and row numbers (n, k).
 
         Best first, with exact cosines. Where fewer than k rows qualify, the rest is row -1.
         `allowed` restricts the search to those rows and `excluded` leaves rows out; k qualifying
         rows come back whenever k exist. Both are row numbers of the whole store, ascending.
+        Where only the first `certain` are wanted with the recall that the index was tuned to, the
+        others cost an approximate index little.
         """

@@ -67,6 +67,7 @@ class IvfIndex:
         *,
         excluded: NDArray[np.int64] | None = None,
         allowed: NDArray[np.int64] | None = None,
+        certain: int | None = None,
     ) -> Found:
         """See `VectorIndex.search`."""
         chosen = self._coverage.select(excluded, allowed)
@@ -75,10 +76,11 @@ class IvfIndex:
             return nothing(len(queries))
         # Rows that a filter leaves may lie anywhere, and far ones count where many are wanted.
         share = chosen.count / max(self._index.ntotal, 1)
-        harder = max(math.sqrt(k / TUNED_K), 1) / share
+        sought = min(k, certain or k)
+        harder = max(math.sqrt(sought / TUNED_K), 1) / share
         effort = Effort(
             min(math.ceil(self.effort.probes * harder), self.lists),
-            max(self.effort.candidates, _CANDIDATES * k),
+            max(self.effort.candidates, _CANDIDATES * sought, k),
         )
         if compared_exactly(chosen.count) or chosen.count <= effort.candidates:
             return exact_search(self._rows, chosen.rows, queries, k)
