@@ -1,7 +1,7 @@
 """What subtracting, examples and words add to a query, on Flickr8k's captions.
 
-Run `python benchmarks/composed.py` (needs the test data; set XSEARCH_TEST_DATA; `--split val` is what
-weights were chosen on). Mean average precision over single words and pairs of them; what fits is
+Run `python benchmarks/composed.py` (needs the test data; set XSEARCH_TEST_DATA; weights were chosen
+with `--split val`). Mean average precision over single words and pairs of them; what fits is
 told by `relevance.py`.
 
 - negation: "A without B", for pairs of which at least 3 pictures show both: what fits A and not B.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -187,7 +188,8 @@ def query(
     )
     asked = _composed(words or [], add or [], subtract or [], literal, negation)
     if explain_query:
-        for line in xsearch.explain_query(asked).lines():
+        explained = xsearch.explain_query(asked)
+        for line in [json.dumps(explained.to_dict())] if as_json else explained.lines():
             complain(line, prefix="")
     narrowed = filters(
         after=after,

@@ -20,14 +20,14 @@ from support import ALL, ColourEncoder, open_colour, picture, write_pictures, wr
 
 import xsearch
 from xsearch.core.encoder import Logistic
-from xsearch.core.scoring import CROWD, DIRECTIONS, NEIGHBOURS, SAME_SCENE
+from xsearch.core.scoring import CROWD, DIRECTIONS, FEW, NEIGHBOURS, SAME_SCENE
 from xsearch.core.values import KINDS, Kind
 from xsearch.data.bank import bank, bank_digest
 from xsearch.indexer import background
 from xsearch.indexer.background import Background, Header, open_background, open_bank
 from xsearch.indexer.vectors import open_rows, vector_path
 from xsearch.retrieval.rank import diversify, fuse, good_matches, words_weight
-from xsearch.retrieval.scoring import FEW, Scale
+from xsearch.retrieval.scoring import Scale
 
 FINGERPRINT, DIM = "c010", 48
 LOGISTIC = Logistic(10.0, -5.0)
@@ -416,8 +416,10 @@ def test_what_a_row_is_near_to_anyhow_is_taken_off(kinds: tuple[Kind, Kind]) -> 
     against, direction = made(), DIRECTIONS[kinds]
     scale = Scale(vector(), kinds, LOGISTIC, against)
     rows, cosines = np.array([3, 17, 4]), np.array([0.3, 0.2, 0.1], np.float32)
+    # Among few pictures, what is near to them says less.
+    own = direction.own * 100 / (100 + FEW)
     expected = [
-        cosine - direction.bank * against.near[row, 0] - direction.own * against.near[row, 1]
+        cosine - direction.bank * against.near[row, 0] - own * against.near[row, 1]
         for cosine, row in zip(cosines, rows, strict=True)
     ]
     assert scale.corrects
