@@ -142,6 +142,8 @@ class Searching:
         if not isinstance(picture, str | os.PathLike):
             id_ = operator.index(picture)
             return self.search(Item(id_), k, excluded=(id_,))
+        if not os.fspath(picture):
+            raise UsageError("no picture is named: give its path, or its id")
         path = absolute(picture)
         known = self._item_at(path)
         if known is None:

@@ -210,6 +210,7 @@ def _sizes(folder: Path) -> dict[str, int]:
         "catalog": list(folder.glob("catalog*")),
         "vectors": list((folder / "vectors").glob("*")),
         "indices": list((folder / "indices").glob("*")),
+        "backgrounds": list((folder / "backgrounds").glob("*")),
     }
     return {name: bytes_of(paths) for name, paths in parts.items()}
 

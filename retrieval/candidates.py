@@ -68,6 +68,7 @@ class Candidates:
         # Of each encoder: similarity and score of items, by id.
         self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]
         self._coverage: dict[int, float] = {}
+        self._words_count = 1.0
         # What no encoder, nor the words, would give a better score than by going deeper.
         self._least = 1.0
 
@@ -87,7 +88,9 @@ class Candidates:
             surest = max((score for _, score in self._known[0].values()), default=0.0)
             ids = self._covering(depth)
             rankings.append(ids)
-            weights.append(words_weight(self._terms, surest))
+            if self._wanted.mode == "hybrid":
+                self._words_count = words_weight(self._terms, surest)
+            weights.append(self._words_count)
             if len(ids) >= depth:
                 exhausted, self._least = False, 1.0
         best = rankings[0] if len(rankings) == 1 else fuse(rankings, weights)
@@ -106,7 +109,7 @@ class Candidates:
             return 0.0, 0.0
         similarity, score = (sum(column) / len(found) for column in zip(*found, strict=True))
         if self._coverage.get(id_) == 1:
-            score = 1 - (1 - score) * (1 - WORDS_SCORE)
+            score = 1 - (1 - score) * (1 - WORDS_SCORE * self._words_count)
         return similarity, score
 
     def spread(self, ids: Sequence[int]) -> tuple[Float32, Float32]:

@@ -42,8 +42,8 @@ class Explanation:
             shown.append(f"{part.weight:+g}  {_described(part.content)}{said}")
         if any(part.said for part in self.query.parts):
             shown.append(
-                'Words of negation subtract; not in quotation marks, with "\\" before the word, '
-                "with --no-negation or with --literal."
+                'Words of negation subtract, but not in quotation marks, after a "\\", with '
+                "--no-negation or with --literal."
             )
         if self.written is not None and len(self.query.parts) > 1:
             shown.append(f"The same: {self.written}")
