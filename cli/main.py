@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -28,6 +30,8 @@ _VERBS = {
 }
 """The modules of the commands, and the verbs that each adds."""
 
+_READING = frozenset({"query", "similar", "status", "caption", "duplicates", "evaluate", "export"})
+"""Verbs that commit nothing to a library."""
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]
 
@@ -76,6 +80,14 @@ def _main(
 def run() -> None:
     """Entry point: 0 done (also with no hits), 1 failed, 2 usage, 130 interrupted."""
     debug = "--debug" in sys.argv[1:]
+    interrupted: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(ValueError):  # Only the main thread is told.
+        signal.signal(signal.SIGINT, interrupt)
     # `xsearch query cat --debug` works too, wherever it stands before `--`.
     words = [word for at, word in enumerate(sys.argv[1:]) if word != "--debug" or _after(at)]
     with warnings.catch_warnings():
@@ -101,13 +113,18 @@ def run() -> None:
         except Exception as error:
             if debug:
                 raise
-            complain(
-                f"{type(error).__name__}: {error}. This should not happen: run it again with "
-                "--debug and report what it prints."
-            )
-            status = 1
+            # Some libraries make another error of a Ctrl-C that comes while they are loaded.
+            status = _INTERRUPTED if interrupted else 1
+            if not interrupted:
+                complain(
+                    f"{type(error).__name__}: {error}. This should not happen: run it again with "
+                    "--debug and report what it prints."
+                )
     if status == _INTERRUPTED:
-        complain("interrupted; what was committed stays. Run the command again to go on.")
+        told = "interrupted"
+        if _verb(words) not in _READING:
+            told += "; what was committed stays. Run the command again to go on."
+        complain(told)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -126,7 +143,11 @@ def _after(at: int) -> bool:
 def _usage(error: Any, words: list[str]) -> int:
     complain(error.format_message())
     if type(error).__name__ == "NoSuchOption" and "query" in words:
-        complain("A query that begins with - goes after --: xsearch query -- -5°C", prefix="")
+        complain(
+            "To subtract, put spaces around the minus: xsearch query dog - grass. What begins with "
+            "- goes after --, and options before that: xsearch query -k 3 -- -5°C",
+            prefix="",
+        )
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "xsearch"
     complain(f"`{name} -h` lists what there is.", prefix="")

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xsearch
+    from xsearch.core.filters import Filters
     from xsearch.core.query import Query
     from xsearch.core.values import Hit
 
@@ -219,9 +220,7 @@ def query(
             diversity=DIVERSITY if diverse else 0.0,
         )
         if not hits and top:
-            _explain_nothing(
-                opened, target, narrowed is not None, auto_cut or min_score > 0, mode is Mode.words
-            )
+            _explain_nothing(opened, target, narrowed, auto_cut, min_score, mode)
         roots = _roots(opened, output)
     show(hits, output, " ".join([*(words or []), *(add or [])]), roots)
 
@@ -289,18 +288,40 @@ def _roots(opened: xsearch.Library, output: Output) -> list[Path]:
 
 
 def _explain_nothing(
-    opened: xsearch.Library, target: Target, narrowed: bool, cut: bool, by_words: bool
+    opened: xsearch.Library,
+    target: Target,
+    narrowed: Filters | None,
+    auto_cut: bool,
+    min_score: float,
+    mode: Mode,
 ) -> None:
     """Why there are no hits, and what to do."""
     what = "texts" if target is Target.text else "pictures"
+    unknown = _unknown_tags(opened, narrowed)
     if not opened.status().items[target.value]:
         text = f"{opened.path} holds no {what}. Index some with: xsearch index PATH"
-    elif cut:
+    elif unknown:
+        text = f"no picture has the tag {unknown[0]!r}; `xsearch tag --list` shows all tags"
+    elif auto_cut:
         text = f"nothing in this library matches: no {what} with a score that is good enough"
-    elif by_words:
+    elif min_score:
+        text = f"no {what} with a score of {min_score:g} or more"
+    elif mode is Mode.words:
         text = f"no {what} have these words; --mode meaning finds what they mean"
     elif narrowed:
         text = f"no {what} meet the filters"
+        if narrowed.path:
+            text += (
+                "; --path is matched with file names, or with a slash from the indexed folder on"
+            )
     else:
         text = f"{opened.path} holds no {what} that can be shown; their files are gone"
     complain(text, prefix="note: ")
+
+
+def _unknown_tags(opened: xsearch.Library, narrowed: Filters | None) -> list[str]:
+    """The tags of a filter that no picture has."""
+    if narrowed is None or not narrowed.tag:
+        return []
+    known = {tag.name for tag in opened.tags()}
+    return [name for name in narrowed.tag if name not in known]

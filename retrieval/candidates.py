@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .rank import fuse, words_weight
-from .words import find, find_all, terms
+from .words import count_documents, find, find_all, terms, without_suffixes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,8 @@ WORDS_SCORE = 0.63
 
 Of the words of one Flickr8k caption (validation split), so many are in another of the same picture.
 """
+# A library of so few items may well be all of one thing.
+_FEW = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ class Candidates:
             None if allowed is None else part.space.allowed(snapshot, allowed) for part in parts
         ]
         by_words = wanted.mode != "meaning" and bool(wanted.words)
-        self._terms = len(terms(wanted.words)) if by_words else 0
+        self._words = without_suffixes(wanted.words) if by_words else ""
+        self._terms = len(terms(self._words)) if by_words else 0
+        self._exact = bool(wanted.phrases) or self._words != wanted.words
         self._levels = self._by_words(allowed) if by_words else []
         # Of each encoder: similarity and score of items, by id.
         self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]
@@ -85,12 +89,13 @@ class Candidates:
                 if found == depth:
                     self._least = max(self._least, self._known[at][ids[-1]][1] if ids else 1.0)
         if self._levels:
-            surest = max((score for _, score in self._known[0].values()), default=0.0)
-            ids = self._covering(depth)
-            rankings.append(ids)
             if self._wanted.mode == "hybrid":
-                self._words_count = words_weight(self._terms, surest)
-            weights.append(self._words_count)
+                surest = max((score for _, score in self._known[0].values()), default=0.0)
+                self._words_count = words_weight(self._terms, surest, exact=self._exact)
+            ids = self._covering(depth)
+            # First, so that of equals that comes first which has the words.
+            rankings.insert(0, ids)
+            weights.insert(0, self._words_count)
             if len(ids) >= depth:
                 exhausted, self._least = False, 1.0
         best = rankings[0] if len(rankings) == 1 else fuse(rankings, weights)
@@ -166,10 +171,13 @@ class Candidates:
         wanted = self._wanted
         if wanted.mode == "hybrid":
             # Beside meaning, some of the words are no evidence.
-            ids = find_all(self._snapshot, wanted.words, wanted.phrases)
+            ids = find_all(self._snapshot, self._words, wanted.phrases)
             coverage = np.ones(len(ids), np.float32)
+            if len(ids) > _FEW and 2 * len(ids) > count_documents(self._snapshot):
+                # The name of a folder that holds everything tells nothing apart.
+                return []
         else:
-            found = find(self._snapshot, wanted.words, wanted.phrases)
+            found = find(self._snapshot, self._words, wanted.phrases)
             if found is None:
                 return []
             ids, coverage = found.ids, found.coverage

@@ -39,7 +39,8 @@ class Explanation:
         shown = []
         for part in self.query.parts:
             said = f'  (subtracted by "{part.said}")' if part.said else ""
-            shown.append(f"{part.weight:+g}  {_described(part.content)}{said}")
+            phrases = "".join(f'  (with the phrase "{phrase}")' for phrase in part.phrases)
+            shown.append(f"{part.weight:+g}  {_described(part.content)}{phrases}{said}")
         if any(part.said for part in self.query.parts):
             shown.append(
                 'Words of negation subtract, but not in quotation marks, after a "\\", with '

@@ -142,7 +142,7 @@ def _picture_or_item(part: list[Token], source: str, pictures: bool) -> Image | 
             )
     begins = part[0].kind == "word" and not part[0].escaped
     if pictures and begins and PATH_LIKE.match(part[0].text):
-        there = len(raw) < _LONGEST_PATH and os.path.isfile(os.path.expanduser(raw))  # noqa: PTH111, PTH113
+        there = len(raw) < _LONGEST_PATH and os.path.exists(os.path.expanduser(raw))  # noqa: PTH110, PTH111
         reason = "is no picture" if there else "no such picture"
         raise SourceError(f"{raw}: {reason}. To search for these words, quote them (--literal).")
     return None

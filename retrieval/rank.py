@@ -38,15 +38,16 @@ def fuse(
     return sorted(gained, key=lambda id_: -gained[id_])
 
 
-def words_weight(terms: int, surest: float) -> float:
+def words_weight(terms: int, surest: float, *, exact: bool = False) -> float:
     """What a rank among the items with all of a query's words counts, where meaning counts 1.
 
-    As much for a query of one or two words, which whoever wrote them meant. Of a longer one
-    another picture's caption may have every word: there, words count where no picture fits by
-    what it shows, `surest` being the best score. Chosen on Flickr8k's validation split, see
-    `benchmarks/recall.py --hybrid` and `benchmarks/composed.py`.
+    As much for a query of one or two words, and for one that quotes a phrase or names a file
+    (`exact`): whoever wrote them meant them. Of a longer one another picture's caption may have
+    every word: there, words count where no picture fits by what it shows, `surest` being the best
+    score. Chosen on Flickr8k's validation split, see `benchmarks/recall.py --hybrid` and
+    `benchmarks/composed.py`.
     """
-    if terms <= _FEW_TERMS:
+    if exact or terms <= _FEW_TERMS:
         return 1.0
     return max(0.0, 1 - surest / _SURE)
 

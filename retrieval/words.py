@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
+from xsearch.core.formats import is_image_name
 from xsearch.core.words import is_unspaced, tokens, word_tokens
 from xsearch.data.vocabulary import stop_words
 from xsearch.indexer.sqlite import COUNT_WORDS, WITH_WORDS, all_of
@@ -58,7 +59,7 @@ def find(snapshot: Snapshot, text: str, phrases: Sequence[str] = ()) -> WordHits
     if not required and not optional:
         return None
     found = [snapshot.integers(WITH_WORDS, (all_of([term]),)) for term in (*required, *optional)]
-    documents = snapshot.one(COUNT_WORDS)
+    documents = count_documents(snapshot)
     sizes = np.array([len(ids) for ids in found])
     # Inverse document frequency, largest for a term that no document holds.
     weights = np.log((documents + 1) / (sizes + 0.5))
@@ -83,6 +84,17 @@ def find_all(snapshot: Snapshot, text: str, phrases: Sequence[str] = ()) -> NDAr
 
         return np.empty(0, np.int64)
     return snapshot.integers(WITH_WORDS, (all_of([*required, *optional]),))
+
+
+def count_documents(snapshot: Snapshot) -> int:
+    """How many items have words."""
+    return int(snapshot.one(COUNT_WORDS))
+
+
+def without_suffixes(text: str) -> str:
+    """A text with `photo` in place of `photo.jpg`: suffixes are not among the words of a file."""
+    parts = [part.rpartition(".")[0] if is_image_name(part) else part for part in text.split()]
+    return " ".join(parts)
 
 
 def _looked_up(text: str, phrases: Sequence[str]) -> tuple[list[Term], list[Term]]:

@@ -661,6 +661,10 @@ def test_words_count_where_they_are_few_or_meaning_is_unsure(
     assert words_weight(terms, surest) == pytest.approx(weight)
 
 
+def test_words_that_are_quoted_or_name_a_file_count_in_any_case() -> None:
+    assert words_weight(9, 0.99, exact=True) == 1
+
+
 @given(st.integers(1, 64), st.floats(0, 1), st.floats(0, 1))
 def test_words_count_less_the_surer_meaning_is(terms: int, one: float, other: float) -> None:
     low, high = sorted((one, other))

@@ -20,6 +20,7 @@ import xsearch
 from xsearch.core.encoder import DualEncoder, RegionEncoder
 from xsearch.core.errors import EncoderError, MissingExtraError, UsageError
 from xsearch.core.images import decode
+from xsearch.core.query import Query
 from xsearch.retrieval.encoders import load_encoder
 from xsearch.retrieval.encoders.clip.scores import default_calibration
 from xsearch.retrieval.encoders.onnx import OnnxEncoder
@@ -286,7 +287,7 @@ def test_a_text_that_is_cut_is_reported(kinds: Kinds) -> None:
     found = encoder.embed_texts(["a cat", "red " * 14, "red " * 15, "x" * 100_000])
     assert found.cut.tolist() == [False, False, True, True]
     with pytest.warns(xsearch.TruncationWarning, match="longer than the encoder"):
-        embed("red " * 15, encoder)
+        embed(Query("red " * 15), encoder)
 
 
 def test_tokens_are_masked_and_regions_run_over_the_picture(kinds: Kinds) -> None:

@@ -470,7 +470,7 @@ def test_an_explanation_says_what_was_subtracted_and_how_to_switch_that_off() ->
     explanation = explain_query(parse('2:beach without "red cars" - id:17'))
     assert explanation.lines()[:3] == [
         '+2  words "beach"',
-        '-1  words "red cars"  (subtracted by "without")',
+        '-1  words "red cars"  (with the phrase "red cars")  (subtracted by "without")',
         "-1  item 17",
     ]
     assert all(way in explanation.lines()[3] for way in ("--no-negation", "--literal", "quotation"))

@@ -200,7 +200,7 @@ def test_words_alone_find_what_is_written(ask: Asker) -> None:
 def test_a_least_score_leaves_out_the_rest(ask: Asker) -> None:
     assert ask.names("query", "cat", "--min-score", 0.5) == ["chelsea"]
     assert len(ask.names("query", "cat", "--min-score", 0)) == 6
-    assert "nothing in this library matches" in ask.note("query", "cat", "--min-score", 1)
+    assert "with a score of 1 or more" in ask.note("query", "cat", "--min-score", 1)
 
 
 def test_a_cut_shows_good_matches_and_says_where_there_are_none(ask: Asker) -> None:
@@ -208,6 +208,16 @@ def test_a_cut_shows_good_matches_and_says_where_there_are_none(ask: Asker) -> N
     absent = ("query", "quarterly tax form of a submarine", "--auto-cut")
     assert "nothing in this library matches" in ask.note(*absent)
     assert "nothing in this library matches" in ask.note(*absent, "--json")
+
+
+def test_an_unknown_tag_is_named(ask: Asker) -> None:
+    assert "no picture has the tag 'Space'" in ask.note("query", "cat", "--tag", "Space")
+    assert "from the indexed folder on" in ask.note("query", "cat", "--path", "nowhere/*.jpg")
+
+
+def test_the_name_of_a_file_finds_it_with_its_suffix_too(ask: Asker) -> None:
+    assert ask.names("query", "lawn.png", "-k", 1) == ["lawn"]
+    assert ask.names("query", "lawn.png", "--mode", "words") == ["lawn"]
 
 
 def test_hits_that_differ_are_the_same_few_in_another_order(ask: Asker) -> None:

@@ -598,6 +598,8 @@ def on_a_terminal(
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 40, 100, 800, 640))
     telling = ("TERM", "KITTY", "TMUX", "KONSOLE", "WEZTERM", "LC_TERMINAL", "VTE", "COLORTERM")
+    # What overrules the terminal's own size, too, which runners of tests set.
+    telling += ("COLUMNS", "LINES")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(telling)}
     child = subprocess.Popen(
         command(place, hits, output),

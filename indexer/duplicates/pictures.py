@@ -42,7 +42,7 @@ class Pictures:
 
     `rows` are those of their vectors, -1 where there is none; `hashes` are 0 where they say
     nothing. `files` is how many files have the content. `ranks` (n, 5) are the marks by which one
-    is better, the lower the better: pixels, lossless, bytes a pixel, when taken, when written.
+    is better, the lower the better: pixels, when taken, when written, lossless, bytes a pixel.
     """
 
     ids: Int64
@@ -148,10 +148,10 @@ def _ranks(
     lossless = form in _LOSSLESS
     return (
         -pixels,
-        not lossless,
-        0 if lossless else -size / max(pixels, 1),
         (when - _EPOCH).total_seconds() if when else np.inf,
         mtime_ns / 1e9,
+        not lossless,
+        0 if lossless else -size / max(pixels, 1),
     )
 
 

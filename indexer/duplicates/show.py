@@ -15,7 +15,8 @@ from xsearch.indexer.duplicates.grouping import Link
 from xsearch.indexer.duplicates.pictures import Details, Pictures
 
 # What the marks of `Pictures.ranks` are called.
-_MARKS = ("most pixels", "stored without loss", "least compressed", "taken first", "oldest file")
+_OLDEST = "oldest file"
+_MARKS = ("most pixels", "taken first", _OLDEST, "stored without loss", "least compressed")
 _NOTHING_KNOWN = Details(0, 0, "", None)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -81,4 +82,4 @@ def _reason(pictures: Pictures, keeper: int, next_best: int) -> str:
 
 
 def _oldest(files: Sequence[DuplicateFile]) -> str:
-    return _MARKS[-1] if files[0].modified_at < files[1].modified_at else "first by path"
+    return _OLDEST if files[0].modified_at < files[1].modified_at else "first by path"
