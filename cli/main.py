@@ -145,7 +145,7 @@ def _usage(error: Any, words: list[str]) -> int:
     if type(error).__name__ == "NoSuchOption" and "query" in words:
         complain(
             "To subtract, put spaces around the minus: xsearch query dog - grass. What begins with "
-            "- goes after --, and options before that: xsearch query -k 3 -- -5°C",
+            "- goes after --, and options before it: xsearch query -- -5°C",
             prefix="",
         )
     context = getattr(error, "ctx", None)

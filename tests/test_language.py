@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import write_picture
 
 import xsearch
-from tests.support import write_picture
 from xsearch import Image, Item, Part, Query, SourceError, UsageError, explain_query, parse
 from xsearch.core.query import MOST_PARTS
 from xsearch.retrieval.explaining import unparse
