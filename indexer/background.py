@@ -107,6 +107,7 @@ class Background:
     rows: dict[Kind, Int64]
     near: Float16
     _measured: dict[tuple[Kind, Direction], tuple[Float32, Float32]] = field(default_factory=dict)
+    _typical: dict[tuple[Kind, Direction], float] = field(default_factory=dict)
 
     def measured(self, kind: Kind, direction: Direction) -> tuple[Float32, Float32]:
         """Vectors (n, dim) that tell how a query's cosines spread, and what is taken off theirs."""
@@ -134,7 +135,10 @@ class Background:
 
     def typical(self, direction: Direction, kind: Kind) -> float:
         """What is taken off the cosines of a kind on average."""
-        return _mean(self._taken(direction, self.rows[kind]))
+        key = (kind, direction)
+        if key not in self._typical:
+            self._typical[key] = _mean(self._taken(direction, self.rows[kind]))
+        return self._typical[key]
 
     def _taken(self, direction: Direction, rows: Int64) -> Float32:
         return _weighed(direction, self.near[rows], self.header.held["image"])

@@ -149,12 +149,10 @@ class Candidates:
         scores = part.scale.scores(corrected)
         ids = part.space.ids_of(self._snapshot, rows)
         order = np.argsort(-corrected, kind="stable")
-        found = []
-        for place in order.tolist():
-            id_ = int(ids[place])
-            if id_ >= 0:
-                self._known[at][id_] = float(cosines[place]), float(scores[place])
-                found.append(id_)
+        order = order[ids[order] >= 0]
+        found: list[int] = ids[order].tolist()
+        told = zip(cosines[order].tolist(), scores[order].tolist(), strict=True)
+        self._known[at].update(zip(found, told, strict=True))
         return found
 
     def _measure(self, ids: Sequence[int]) -> None:
