@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .rank import fuse, words_weight
-from .words import count_documents, find, find_all, terms, without_suffixes
+from .words import (
+    count_documents,
+    find,
+    find_all,
+    names_a_file,
+    terms,
+    without_suffixes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +74,7 @@ class Candidates:
         by_words = wanted.mode != "meaning" and bool(wanted.words)
         self._words = without_suffixes(wanted.words) if by_words else ""
         self._terms = len(terms(self._words)) if by_words else 0
-        self._exact = bool(wanted.phrases) or self._words != wanted.words
+        self._exact = bool(wanted.phrases) or names_a_file(wanted.words)
         self._levels = self._by_words(allowed) if by_words else []
         # Of each encoder: similarity and score of items, by id.
         self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]

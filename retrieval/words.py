@@ -91,6 +91,11 @@ def count_documents(snapshot: Snapshot) -> int:
     return int(snapshot.one(COUNT_WORDS))
 
 
+def names_a_file(text: str) -> bool:
+    """Whether one of a text's words is the name of a picture's file."""
+    return any(map(is_image_name, text.split()))
+
+
 def without_suffixes(text: str) -> str:
     """A text with `photo` in place of `photo.jpg`: suffixes are not among the words of a file."""
     parts = [part.rpartition(".")[0] if is_image_name(part) else part for part in text.split()]
