@@ -416,3 +416,16 @@ def test_a_query_imports_neither_sqlalchemy_nor_pillow(demo: Shell) -> None:
     code = "sys.argv = ['xsearch', 'query', 'cat']; from xsearch.cli.main import run; run()"
     names = ("torch", "sqlalchemy", "alembic", "PIL", "rich.progress", "numpy")
     assert _imported(demo, code, names) == "heavy: numpy\n"
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_traceback() -> None:
+    code = (
+        "import sys, typing\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from xsearch.cli.entry import run; run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "xsearch: interrupted\n")
