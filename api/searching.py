@@ -105,7 +105,7 @@ class Searching:
         for name, share in (("min_score", min_score), ("diversity", diversity)):
             if not 0 <= share <= 1:
                 raise UsageError(f"{name} is from 0 to 1, not {share}")
-        whole = _with_examples(_as_query(query), like, unlike).checked()
+        whole = _with_examples(Query(query), like, unlike).checked()
         if mode == "words" and not _words(whole):
             raise UsageError("mode words needs words to look for: the query has only pictures")
         wanted = Wanted(
@@ -166,17 +166,11 @@ class Searching:
 
         searcher, asks = self._search(), []
         for encoder in self.encoders:
-            fingerprint = encoder.fingerprint
-
-            stored = partial(searcher.vectors, fingerprint=fingerprint)
+            stored = partial(searcher.vectors, fingerprint=encoder.fingerprint)
             vector, kind = embed(query, encoder, stored)
             logistic = encoder.calibration(kind, wanted.target)
-            asks.append(Ask(vector, kind, logistic, fingerprint))
+            asks.append(Ask(vector, kind, logistic, encoder.fingerprint))
         return searcher.search(asks, wanted)
-
-
-def _as_query(query: Asked) -> Query:
-    return query if isinstance(query, Query) else Query(query)
 
 
 def _with_examples(query: Query, like: Iterable[int], unlike: Iterable[int]) -> Query:

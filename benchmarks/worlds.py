@@ -15,6 +15,7 @@ from xsearch.data.bank import bank_digest
 from xsearch.data.records import ImageFile
 from xsearch.indexer.background import Background, Bank, open_background, update_background
 from xsearch.indexer.vectors import VectorWriter, to_rows, vector_path
+from xsearch.retrieval.many import embed_many
 from xsearch.retrieval.reference import reference_vectors
 from xsearch.retrieval.scoring import Scale
 
@@ -59,12 +60,7 @@ def embed(encoder: DualEncoder, collection: Collection) -> tuple[Float32, Float3
 
 def embed_texts(encoder: DualEncoder, texts: list[str]) -> Float32:
     """Vectors of any number of texts."""
-    return np.concatenate(
-        [
-            encoder.embed_texts(texts[start : start + 256]).vectors
-            for start in range(0, len(texts), 256)
-        ]
-    )
+    return embed_many(encoder, texts).vectors
 
 
 def world(encoder: DualEncoder, images: Float32, texts: Float32, folder: Path) -> World:

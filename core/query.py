@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MOST_PARTS = 50
 """More parts than these are a mistake: each is embedded."""
 _LARGEST_ID = 2**63 - 1
+_URLS = ("http://", "https://", "file://")
 
 
 class _Terms:
@@ -193,6 +194,11 @@ EMPTY = 'the query is empty: say what to look for, as in "cat on grass"'
 
 class TruncationWarning(UserWarning):
     """A query text is longer than the encoder reads; what follows was not looked at."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a query names something by URL."""
+    return text.startswith(_URLS)
 
 
 def find_phrases(text: str, phrases: tuple[str, ...]) -> list[tuple[int, int]]:

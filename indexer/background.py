@@ -177,10 +177,14 @@ def open_background(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bank:
-    """The reference texts by an encoder: a hash of them, and their vectors, float16 (m, dim)."""
+    """The reference texts by an encoder: a hash of them, and their vectors, float16 (m, dim).
+
+    `path` is the file of a library that they were read from; None for new ones.
+    """
 
     digest: str
     vectors: Float16
+    path: Path | None = None
 
 
 def open_bank(library: Path, fingerprint: str) -> Bank | None:
@@ -191,7 +195,7 @@ def open_bank(library: Path, fingerprint: str) -> Bank | None:
                 header, arrays = _open(path)
                 vectors = arrays["vectors"]
                 if vectors.ndim == 2 and _is_whole(path):
-                    return Bank(str(header["digest"]), np.array(vectors))
+                    return Bank(str(header["digest"]), np.array(vectors), path)
     return None
 
 
@@ -201,10 +205,10 @@ def keep_bank(library: Path, fingerprint: str, bank: Bank) -> Path:
     Raises:
         OSError: the disk refused; nothing is left of it.
     """
+    if bank.path is not None:
+        return bank.path
     path = library / FOLDER / f"{fingerprint}.{bank.digest[:_NAMED_BY]}.bank"
-    known = open_bank(library, fingerprint)
-    if known is None or known.digest != bank.digest:
-        _write(path, {"digest": bank.digest}, {"vectors": bank.vectors.astype("<f2")})
+    _write(path, {"digest": bank.digest}, {"vectors": bank.vectors.astype("<f2")})
     return path
 
 

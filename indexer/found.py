@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xsearch.core.paths import from_stored, to_stored
+from xsearch.indexer.sqlite import in_parts
 
 if TYPE_CHECKING:
     from xsearch.core.values import Kind
     from xsearch.indexer.reader import Snapshot
 
     Places = tuple["FoundFile", ...]
-
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,5 @@ def item_at(snapshot: Snapshot, path: Path) -> int | None:
 
 def in_marks(values: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
     """Pieces of a long list, each with as many question marks for a statement."""
-    for start in range(0, len(values), _CHUNK):
-        part = [int(value) for value in values[start : start + _CHUNK]]
-        yield ",".join("?" * len(part)), part
+    for part in in_parts(values):
+        yield ",".join("?" * len(part)), [int(value) for value in part]

@@ -18,7 +18,7 @@ from xsearch.core.paths import absolute, displayable
 from xsearch.core.values import TagCount, Tagged
 from xsearch.indexer.catalog import Catalog
 from xsearch.indexer.documents import refresh_documents
-from xsearch.indexer.found import found_file
+from xsearch.indexer.found import image_files
 from xsearch.indexer.liveness import now
 from xsearch.indexer.maintenance import at_or_below
 from xsearch.indexer.reader import Snapshot
@@ -44,18 +44,7 @@ def live_images(snapshot: Snapshot, encoder: int) -> tuple[Int64, Int64]:
 
 def first_files(snapshot: Snapshot, ids: Sequence[int]) -> dict[int, Path]:
     """The first file that the catalog knows of each picture."""
-    places: dict[int, Path] = {}
-    for part in in_parts(ids):
-        marks = ",".join("?" * len(part))
-        for id_, *place in snapshot.all(
-            "SELECT f.item_id, r.path, f.folder, f.name FROM files f"
-            " JOIN roots r ON r.id = f.root_id WHERE f.missing_since IS NULL"
-            f" AND f.state = 'ok' AND f.item_id IN ({marks}) ORDER BY f.id",
-            part,
-        ):
-            if id_ not in places:
-                places[id_] = found_file(*place).path
-    return places
+    return {id_: places[0].path for id_, places in image_files(snapshot, ids).items() if places}
 
 
 def count_tags(snapshot: Snapshot) -> list[TagCount]:

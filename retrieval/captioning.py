@@ -15,10 +15,11 @@ import numpy as np
 from xsearch.core.errors import SourceError, UsageError
 from xsearch.core.paths import displayable
 from xsearch.core.query import TruncationWarning
-from xsearch.core.reports import Progress, ProgressCallback
+from xsearch.core.reports import ProgressCallback
 from xsearch.core.values import Caption
 from xsearch.data.bank import bank
 
+from .many import embed_many
 from .reference import reference_vectors
 from .scoring import Scale
 
@@ -36,8 +37,6 @@ and read one by one all say the same of a picture ("A dog runs through a field .
 running through the field ."). Exchanging one word, such as a colour, a number, man for woman or
 dog for cat, leaves 8 % of captions above it (0.9: 23 %, 0.97: 4 %, but then only half of the 51).
 """
-_BATCH = 256
-"""Texts handed to an encoder at once, between two signs of progress."""
 _SIGNS = re.compile(r"[\W_]+")
 
 
@@ -137,14 +136,8 @@ def embed_texts(
     chosen = list(dict.fromkeys(stripped for text in texts if (stripped := text.strip())))
     if not chosen:
         raise UsageError("there is no text to caption with: give at least one")
-    vectors = np.empty((len(chosen), encoder.dim), np.float32)
-    cut = 0
-    for start in range(0, len(chosen), _BATCH):
-        found = encoder.embed_texts(chosen[start : start + _BATCH])
-        vectors[start : start + _BATCH] = found.vectors
-        cut += int(found.cut.sum())
-        if progress:
-            progress(Progress("texts", min(start + _BATCH, len(chosen)), len(chosen)))
+    embedded = embed_many(encoder, chosen, progress)
+    cut = int(embedded.cut.sum())
     if cut:
         warnings.warn(
             f"{cut:,} of {len(chosen):,} texts are longer than the encoder {encoder.name} reads; "
@@ -152,7 +145,7 @@ def embed_texts(
             TruncationWarning,
             stacklevel=3,
         )
-    return CaptionTexts(chosen, vectors, keys_of(chosen))
+    return CaptionTexts(chosen, embedded.vectors, keys_of(chosen))
 
 
 def bank_texts(encoder: DualEncoder, languages: Iterable[str] | None = None) -> CaptionTexts:

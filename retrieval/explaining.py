@@ -12,9 +12,9 @@ from typing import Any
 from xsearch.core.errors import UsageError
 from xsearch.core.formats import is_image_name
 from xsearch.core.paths import absolute
-from xsearch.core.query import Image, Item, Part, Query, find_phrases
+from xsearch.core.query import Image, Item, Part, Query, find_phrases, is_url
 
-from .grammar import ITEM, PATH_LIKE, URLS
+from .grammar import ITEM, PATH_LIKE
 from .lexing import CLOSERS, QUOTES, WEIGHT
 from .negation import negations
 from .plain import MASK
@@ -123,7 +123,7 @@ def _write_picture(image: Image) -> str:
     if not isinstance(image.source, str | os.PathLike):
         raise UsageError("a picture that is no file cannot be written in a query")
     path = os.fspath(image.source)
-    if path.startswith(URLS):
+    if is_url(path):
         return path
     if not PATH_LIKE.match(path):
         path = f"./{path}"
@@ -166,7 +166,7 @@ def _plain_words(text: str, phrases: list[tuple[int, int]]) -> Iterator[tuple[in
 
 def _needs_escape(word: str, first: bool, weighted: bool) -> bool:
     """Whether a word would be read as something else than a word, if a quotation follows, too."""
-    if word[0] == "\\" or word in "+-" or ITEM.match(word) or word.startswith(URLS):
+    if word[0] == "\\" or word in "+-" or ITEM.match(word) or is_url(word):
         return True
     if is_image_name(f"_{word}"):
         return True

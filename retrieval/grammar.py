@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xsearch.core.errors import SourceError, UsageError
 from xsearch.core.formats import is_image_name
-from xsearch.core.query import Image, Item, Part, Query
+from xsearch.core.query import Image, Item, Part, Query, is_url
 
 from .lexing import WEIGHT, Token, at_place, tokens
 from .plain import MASK, might_negate
@@ -19,7 +19,6 @@ from .plain import MASK, might_negate
 NEGATED_WEIGHT = -0.5
 """The weight of what words like "without" subtract."""
 
-URLS = ("http://", "https://", "file://")
 ITEM = re.compile(r"id:([0-9]+)(?!\S)")
 PATH_LIKE = re.compile(r"\.{1,2}[/\\]|/\S|~\w*[/\\]|[A-Za-z]:[/\\]|\\\\[^\\\s]+\\")
 _LONGEST_PATH = 4096
@@ -129,7 +128,7 @@ def _picture_or_item(part: list[Token], source: str, pictures: bool) -> Image | 
         item = ITEM.match(raw) if plain else None
         if item:
             return Item(int(item[1].lstrip("0")[:20] or "0"))
-        if pictures and plain and raw.startswith(URLS):
+        if pictures and plain and is_url(raw):
             return Image(raw)
     path = existing_picture(raw) if pictures and plain else None
     if path:
@@ -156,7 +155,7 @@ def _is_no_text(token: Token, source: str, pictures: bool) -> bool:
     raw = source[token.start : token.end]
     if ITEM.match(raw):
         return True
-    return pictures and (raw.startswith(URLS) or existing_picture(raw) is not None)
+    return pictures and (is_url(raw) or existing_picture(raw) is not None)
 
 
 class _Text(NamedTuple):

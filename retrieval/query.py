@@ -13,7 +13,7 @@ import numpy as np
 
 from xsearch.core.errors import ImageError, SourceError, UsageError
 from xsearch.core.paths import absolute, displayable
-from xsearch.core.query import Image, Item, Part, Query, TruncationWarning
+from xsearch.core.query import Image, Item, Part, Query, TruncationWarning, is_url
 from xsearch.core.values import Kind
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ _NOTHING_LEFT = 1e-3
 # What Pillow writes without loss; PNG, where it can, since it keeps transparency.
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _TIFF_MODES = frozenset({"CMYK", "F", "I", "LAB", "YCbCr"})
-
-
-def is_url(text: str) -> bool:
-    """Whether a query names something by URL."""
-    return text.startswith(("http://", "https://", "file://"))
 
 
 def embed(

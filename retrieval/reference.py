@@ -13,6 +13,8 @@ import numpy as np
 
 from xsearch.data.bank import bank, bank_digest
 
+from .many import embed_many
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 SHIPPED = "bank.npz"
 """Beside the built-in encoder's files, see `xsearch.training.builtin.bank`."""
-_BATCH = 256
 
 
 def reference_texts() -> ReferenceTexts:
@@ -53,12 +54,7 @@ def reference_vectors(encoder: DualEncoder) -> Float32:
 
 def embed_bank(encoder: DualEncoder) -> Float32:
     """The vectors, made now."""
-    texts = bank()
-    parts = [
-        encoder.embed_texts(texts[start : start + _BATCH]).vectors
-        for start in range(0, len(texts), _BATCH)
-    ]
-    return np.concatenate(parts)
+    return embed_many(encoder, bank()).vectors
 
 
 def write_vectors(path: Path, fingerprint: str, vectors: Float32) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -82,7 +82,7 @@ class Wanted:
     min_score: float = 0.0
     auto_cut: bool = False
     diversity: float = 0.0
-    excluded: frozenset[int] = field(default=frozenset())
+    excluded: frozenset[int] = frozenset()
     correct: bool = True
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 
 from xsearch.indexer.background import Background, open_background
 from xsearch.indexer.found import ids_at
+from xsearch.indexer.ids import union
 from xsearch.indexer.indices.exact import exact_search, merge
 from xsearch.indexer.indices.interface import VectorIndex
 from xsearch.indexer.indices.store import Place, open_segments
@@ -74,7 +75,7 @@ class Space:
         queries = query[None, :].astype(np.float32)
         tail, gone = self._tail, self._deleted
         if left_out is not None and len(left_out):
-            gone = np.union1d(gone, left_out)
+            gone = union([gone, left_out])
             tail = np.setdiff1d(tail, left_out, assume_unique=True)
         if allowed is not None and len(tail):
             tail = np.intersect1d(tail, allowed, assume_unique=True)

@@ -16,11 +16,9 @@ from xsearch.core.images import quiet_pillow
 from xsearch.core.ordered import map_in_order
 from xsearch.core.reports import Progress, ProgressCallback
 from xsearch.data.records import Record
+from xsearch.retrieval.many import embed_many
 
 from .metrics import Array
-
-TEXTS = 256
-"""Texts handed to an encoder at once, between two signs of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +99,8 @@ def embed_texts(
     encoder: DualEncoder, texts: Sequence[str], *, progress: ProgressCallback | None = None
 ) -> TextEmbeddings:
     """Embed texts, in pieces. Raises EncoderError when a vector is not finite."""
-    vectors, cut = [], []
-    for start in range(0, len(texts), TEXTS):
-        found = encoder.embed_texts(texts[start : start + TEXTS])
-        vectors.append(found.vectors)
-        cut.append(found.cut)
-        if progress:
-            progress(Progress("texts", min(start + TEXTS, len(texts)), len(texts)))
-    joined = np.concatenate(vectors) if vectors else np.zeros((0, encoder.dim), np.float32)
-    flags = np.concatenate(cut) if cut else np.zeros(0, np.bool_)
-    return TextEmbeddings(_finite(encoder, joined), flags)
+    found = embed_many(encoder, texts, progress)
+    return TextEmbeddings(_finite(encoder, found.vectors), found.cut)
 
 
 def _finite(encoder: DualEncoder, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
