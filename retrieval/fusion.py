@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from xsearch.core.paths import displayable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from xsearch.core.encoder import DualEncoder
 
     Float32 = NDArray[np.float32]
 
@@ -89,12 +92,52 @@ class Concatenation:
     def __call__(self, images: Float32, texts: Float32) -> Float32:
         """See `Fusion`."""
         check(images, texts)
-        if images.shape[1] != len(self.bias):
-            raise UsageError(
-                f"a fusion of {len(self.bias)} dimensions was given {images.shape[1]}: it belongs "
-                "to another encoder"
-            )
+        check_dim(images, len(self.bias))
         return unit(np.concatenate([images, texts], axis=1) @ self.weight.T + self.bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residual:
+    """A weighted sum, and a learnt change of it that depends on both vectors together.
+
+    image + `share` x text + `outer` max(0, `inner` [image, text] + `inner_bias`) + `outer_bias`,
+    scaled to unit length: `inner` (h, 2 dim), `inner_bias` (h,), `outer` (dim, h), `outer_bias`
+    (dim,). The residual of Vo et al. 2019, "Composing Text and Image for Image Retrieval", on
+    pooled vectors and without its gate.
+
+    `xsearch.training.fusion` learns it.
+
+    Raises UsageError: shapes that do not match, or values that are not finite.
+    """
+
+    share: Float32
+    inner: Float32
+    inner_bias: Float32
+    outer: Float32
+    outer_bias: Float32
+
+    def __post_init__(self) -> None:
+        shapes = [getattr(self, field.name).shape for field in fields(self)]
+        dim, hidden = len(np.atleast_1d(self.outer_bias)), len(np.atleast_1d(self.inner_bias))
+        if shapes != [(), (hidden, 2 * dim), (hidden,), (dim, hidden), (dim,)]:
+            raise UsageError(
+                "a fusion's arrays are (), (h, 2 dim), (h,), (dim, h) and (dim,), not "
+                f"{', '.join(map(str, shapes))}"
+            )
+        if not all(np.isfinite(getattr(self, field.name)).all() for field in fields(self)):
+            raise UsageError("a fusion's values must be finite")
+
+    def __call__(self, images: Float32, texts: Float32) -> Float32:
+        """See `Fusion`."""
+        check(images, texts)
+        check_dim(images, len(self.outer_bias))
+        both = np.concatenate([images, texts], axis=1)
+        hidden = np.maximum(both @ self.inner.T + self.inner_bias, 0)
+        change = hidden @ self.outer.T + self.outer_bias
+        return unit(images + self.share * texts + change)
+
+
+Learnt = Concatenation | Residual
 
 
 def check(images: Float32, texts: Float32) -> None:
@@ -106,6 +149,15 @@ def check(images: Float32, texts: Float32) -> None:
         )
 
 
+def check_dim(images: Float32, dim: int) -> None:
+    """Raise UsageError unless vectors are of a learnt fusion's dimension."""
+    if images.shape[1] != dim:
+        raise UsageError(
+            f"a fusion of {dim} dimensions was given {images.shape[1]}: it belongs to another "
+            "encoder"
+        )
+
+
 def unit(vectors: Float32) -> Float32:
     """Scale rows to unit length, in float32; a row of zeros stays so."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -113,19 +165,48 @@ def unit(vectors: Float32) -> Float32:
     return scaled.astype(np.float32)
 
 
-def save_fusion(fusion: Concatenation, path: Path) -> None:
-    """Write a learnt fusion as `.npz`, whole or not at all."""
+def save_fusion(fusion: Learnt, path: Path, fingerprint: str = "") -> None:
+    """Write a learnt fusion as `.npz`, whole or not at all; `fingerprint` names its encoder."""
     partial = path.with_name(path.name + ".partial")
+    arrays: dict[str, Any] = {one.name: getattr(fusion, one.name) for one in fields(fusion)}
     with partial.open("wb") as stream:
-        np.savez(stream, format=FORMAT, weight=fusion.weight, bias=fusion.bias)
+        np.savez(stream, format=FORMAT, fingerprint=fingerprint, **arrays)
     partial.replace(path)
 
 
-def load_fusion(path: Path) -> Concatenation:
+def load_fusion(path: Path) -> Learnt:
     """Read what `save_fusion` wrote. Nothing in the file is run: arrays only, no pickles.
 
     Raises EncoderError: the file is missing, damaged, or of another version.
     """
+    return _load(path)[0]
+
+
+def fusion_for(encoder: DualEncoder) -> Learnt | None:
+    """What was learnt to join a picture and words in an encoder's space, if it ships with xsearch.
+
+    Raises EncoderError: the file is damaged.
+    """
+    place = _shipped()
+    if not place.is_file():
+        return None
+    fusion, fingerprint = _read_shipped(place)
+    return fusion if fingerprint == encoder.fingerprint else None
+
+
+def _shipped() -> Path:
+    import xsearch.data
+
+    return Path(xsearch.data.__path__[0]) / "builtin" / FILE
+
+
+@cache
+def _read_shipped(place: Path) -> tuple[Learnt, str]:
+    return _load(place)
+
+
+def _load(path: Path) -> tuple[Learnt, str]:
+    """A fusion, and the fingerprint of its encoder."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if int(arrays["format"]) != FORMAT:
@@ -133,8 +214,10 @@ def load_fusion(path: Path) -> Concatenation:
                     f"{displayable(path)}: a fusion of format {arrays['format']}, this version "
                     f"reads {FORMAT}. Update xsearch."
                 )
-            weight, bias = (arrays[name].astype(np.float32) for name in ("weight", "bias"))
-        return Concatenation(weight, bias)
+            kind: type[Learnt] = Residual if "inner" in arrays else Concatenation
+            values = {one.name: arrays[one.name].astype(np.float32) for one in fields(kind)}
+            fingerprint = str(arrays["fingerprint"])
+        return kind(**values), fingerprint
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise EncoderError(
             f"{displayable(path)}: not a fusion that can be read ({error}). Train it again."
