@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from xsearch.captioning import Captioner, caption
     from xsearch.core.duplicates import DuplicateFile, DuplicateGroup, DuplicateReport
     from xsearch.core.encoder import DualEncoder, RegionEncoder, TextEmbeddings
+    from xsearch.core.explained import MatchExplanation, WordRelevance
     from xsearch.core.filters import Filters
     from xsearch.core.query import Image, Item, Part, Query, TruncationWarning
     from xsearch.core.reports import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         LibraryStatus,
         Progress,
         Rates,
+        RegionStatus,
         ReindexReport,
         RemoveReport,
         TagReport,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         TagCount,
         Tagged,
     )
+    from xsearch.explaining import draw_explanation, explain
     from xsearch.labels import classify
     from xsearch.library import Library, open
     from xsearch.retrieval.explaining import explain_query
@@ -92,11 +95,13 @@ _LAZY = {
     "LabelProbability": "xsearch.core.values",
     "Library": "xsearch.library",
     "LibraryStatus": "xsearch.core.reports",
+    "MatchExplanation": "xsearch.core.explained",
     "Part": "xsearch.core.query",
     "Progress": "xsearch.core.reports",
     "Query": "xsearch.core.query",
     "Rates": "xsearch.core.reports",
     "RegionEncoder": "xsearch.core.encoder",
+    "RegionStatus": "xsearch.core.reports",
     "ReindexReport": "xsearch.core.reports",
     "RemoveReport": "xsearch.core.reports",
     "TagCount": "xsearch.core.values",
@@ -104,8 +109,11 @@ _LAZY = {
     "Tagged": "xsearch.core.values",
     "TextEmbeddings": "xsearch.core.encoder",
     "TruncationWarning": "xsearch.core.query",
+    "WordRelevance": "xsearch.core.explained",
     "caption": "xsearch.captioning",
     "classify": "xsearch.labels",
+    "draw_explanation": "xsearch.explaining",
+    "explain": "xsearch.explaining",
     "explain_query": "xsearch.retrieval.explaining",
     "open": "xsearch.library",
     "parse": "xsearch.retrieval.language",
@@ -144,12 +152,14 @@ __all__ = [
     "LibraryReadOnlyError",
     "LibraryStatus",
     "LibraryTooNewError",
+    "MatchExplanation",
     "MissingExtraError",
     "Part",
     "Progress",
     "Query",
     "Rates",
     "RegionEncoder",
+    "RegionStatus",
     "ReindexReport",
     "RemoveReport",
     "SourceError",
@@ -161,9 +171,12 @@ __all__ = [
     "TrainingError",
     "TruncationWarning",
     "UsageError",
+    "WordRelevance",
     "__version__",
     "caption",
     "classify",
+    "draw_explanation",
+    "explain",
     "explain_query",
     "open",
     "parse",

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from xsearch.captioning import Captioning
 from xsearch.choice import EncoderChoice
 from xsearch.core.paths import absolute
 from xsearch.duplicating import Duplicating
+from xsearch.explaining import Explaining
 from xsearch.looking import Looking
+from xsearch.reranking import RerankerChoice
 from xsearch.searching import Searching
 from xsearch.tagging import DEFAULT_WAIT, Tagging
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     Wanted = str | os.PathLike[str] | DualEncoder
 
 
-class Library(Searching, Tagging, Looking, Captioning, Duplicating):
+class Library(Searching, Tagging, Looking, Captioning, Explaining, Duplicating):
     """One searchable collection; made by `xsearch.open`. Usable from threads; close it, or use
     it in a `with` block.
 
@@ -53,9 +56,11 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
         path: Path,
         encoder: Wanted | Sequence[Wanted] | None,
         device: str | None = None,
+        reranker: PathLike | None = None,
     ) -> None:
         self.path = path
         self._choice = EncoderChoice(path, encoder, device)
+        self._reranking = RerankerChoice(path, None if reranker is None else Path(reranker))
         self._device = device
         self._reader: Reader | None = None
         self._searcher: Searcher | None = None
@@ -99,6 +104,7 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
         memory_budget: int | None = None,
         recall: float | None = None,
         ocr: bool = False,
+        region_cache: bool | None = None,
         wait: float = DEFAULT_WAIT,
         progress: ProgressCallback | None = None,
     ) -> IndexReport:
@@ -123,6 +129,8 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
             recall: the share of the 10 nearest that a search should find; remembered.
             ocr: also read the text in pictures, each once, to find them by it; needs the extra
                 `ocr`.
+            region_cache: keep beside the vectors what a reranker reads of pictures, so that
+                reranking is quick; remembered. False removes it.
             wait: seconds to wait for another writer.
             progress: called often, from the calling thread, with a `Progress`.
 
@@ -157,7 +165,10 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
         with self._writing("xsearch index", wait):
             # Under the lock: nobody changes the encoders now.
             encoder, others = self._to_index_with()
-            return index(self.path, encoder, chosen, options, progress, __version__, others)
+            memories, warnings = self._reranking.to_index_with(encoder, region_cache)
+            run = (options, progress, __version__, others)
+            report = index(self.path, encoder, chosen, *run, rememberer=memories)
+            return replace(report, warnings=report.warnings + warnings)
 
     def reindex(
         self,
@@ -362,6 +373,7 @@ class Library(Searching, Tagging, Looking, Captioning, Duplicating):
             if self._reader is not None:
                 self._reader.close()
             self._reader = self._searcher = None
+            self._reranking.forget()
 
     def __enter__(self) -> Library:
         return self
@@ -409,6 +421,7 @@ def open(
     *,
     encoder: Wanted | Sequence[Wanted] | None = None,
     device: str | None = None,
+    reranker: PathLike | None = None,
     create: bool = True,
     wait: float = DEFAULT_WAIT,
 ) -> Library:
@@ -421,6 +434,8 @@ def open(
             the library keeps.
         device: where encoders run, see `load_encoder`: `cpu`, `cuda`, `mps` or `auto`. With
             `cpu`, FAISS uses no graphics card either.
+        reranker: the folder of one for the (first) encoder, for `search(rerank=...)` and the
+            region cache; by default that in the encoder's own folder.
         create: make a library where there is none.
         wait: seconds to wait for another process that creates or migrates it.
 
@@ -432,7 +447,7 @@ def open(
     from xsearch.locate import locate
 
     folder = absolute(path) if path is not None else locate()
-    library = Library(folder, encoder, device)
+    library = Library(folder, encoder, device, reranker)
     if create and not (folder / "catalog.db").exists():
         _create(folder, wait)
     library._open_reader()

@@ -14,6 +14,7 @@ from xsearch.cli.options import (
     JsonOption,
     LibraryOption,
     MaxPixelsOption,
+    RerankerOption,
     WaitOption,
     WorkersOption,
 )
@@ -121,6 +122,16 @@ def index(
             help="Also read the text in pictures, each once, so that they are found by it.",
         ),
     ] = False,
+    region_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--region-cache/--no-region-cache",
+            help="Keep what `query --rerank` reads of pictures, so that it is quick, or remove it; "
+            "remembered.",
+            show_default=False,
+        ),
+    ] = None,
+    reranker: RerankerOption = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -143,7 +154,9 @@ def index(
             )
         return
     with (
-        xsearch.open(library, encoder=encoder, device=device, wait=wait) as opened,
+        xsearch.open(
+            library, encoder=encoder, device=device, reranker=reranker, wait=wait
+        ) as opened,
         native_stderr_closed(),
         progress_bar() as bar,
     ):
@@ -159,6 +172,7 @@ def index(
             memory_budget=budget,
             recall=recall,
             ocr=ocr,
+            region_cache=region_cache,
             wait=wait,
             progress=bar,
         )
@@ -214,6 +228,8 @@ def _write_summary(report: IndexReport, place: Path) -> None:
         write_line(f"vectors: {report.imported:,} imported, {report.embedded:,} made")
     if report.ocr:
         write_line(f"text read in: {counted(report.ocr, 'picture')}")
+    if report.regions:
+        write_line(f"regions kept of: {counted(report.regions, 'picture')}")
     if report.skipped:
         write_line(f"skipped: {counted(report.skipped, 'file')} of other kinds")
     complain_first(

@@ -22,6 +22,7 @@ _VERBS = {
     "classify": ("classify", "tag"),
     "duplicates": ("duplicates",),
     "caption": ("caption",),
+    "explain": ("explain",),
     "reindex": ("reindex",),
     "transfer": ("import", "export"),
     "evaluate": ("evaluate",),
@@ -30,7 +31,9 @@ _VERBS = {
 }
 """The modules of the commands, and the verbs that each adds."""
 
-_READING = frozenset({"query", "similar", "status", "caption", "duplicates", "evaluate", "export"})
+_READING = frozenset(
+    {"query", "similar", "status", "caption", "explain", "duplicates", "evaluate", "export"}
+)
 """Verbs that commit nothing to a library."""
 _INTERRUPTED = 130  # what Typer returns, too, after Ctrl-C
 _Usage: Any = typer.BadParameter.__mro__[1]

@@ -23,7 +23,7 @@ from xsearch.core.paths import displayable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xsearch.core.reports import EncoderStatus, IndexStatus, LibraryStatus
+    from xsearch.core.reports import EncoderStatus, IndexStatus, LibraryStatus, RegionStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +86,8 @@ def _write_status(found: LibraryStatus) -> None:
         lines = [_index_line(part) for part in found.index] or ["none yet"]
         rows += [("" if at else "index", line) for at, line in enumerate(lines)]
         rows.append(("searches", found.faiss))
+    if found.regions:
+        rows.append(("regions", _regions_line(found.regions)))
     sizes = found.bytes_on_disk
     parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in sizes.items())
     rows.append(("on disk", f"{bytes_text(sum(sizes.values()))} ({parts})"))
@@ -115,6 +117,16 @@ def _index_line(part: IndexStatus) -> str:
     return (
         f"{line}: {measured} of {part.wanted_recall:.1%} wanted ({part.queries}; {_effort(part)})"
     )
+
+
+def _regions_line(regions: RegionStatus) -> str:
+    line = (
+        f"{regions.pictures:,} of {counted(regions.of, 'picture')} for {regions.reranker} "
+        f"({regions.fingerprint}), {bytes_text(regions.bytes_each)} each"
+    )
+    if not regions.used:
+        line += "; of another encoder, `xsearch index --region-cache` makes it anew"
+    return line
 
 
 def _effort(part: IndexStatus) -> str:

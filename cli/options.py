@@ -32,6 +32,15 @@ EncoderOption = Annotated[
         show_default=False,
     ),
 ]
+RerankerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--reranker",
+        metavar="DIR",
+        help="The reranker's folder. Default: that in the encoder's own folder.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from xsearch.cli.filters import (
     AfterOption,
@@ -36,6 +38,7 @@ from xsearch.cli.options import (
     NullOption,
     OpenOption,
     PreviewOption,
+    RerankerOption,
 )
 from xsearch.cli.render import complain
 from xsearch.cli.show import Output, show
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 DIVERSITY = 0.5
 """What `--diverse` means."""
+_NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 
 class Target(StrEnum):
@@ -73,8 +77,27 @@ TopOption = Annotated[int, typer.Option("--top", "-k", min=0, help="How many hit
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("query")(query)
+    app.command("query", cls=_Command)(query)
     app.command("similar")(similar)
+
+
+class _Command(typer.core.TyperCommand):
+    """Lets `--rerank` stand without a number, also before words that are the query."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)
+        end = words.index("--") if "--" in words else len(words)
+        for at in reversed(range(end)):
+            if words[at] != "--rerank":
+                continue
+            following = words[at + 1] if at + 1 < end else ""
+            if _NUMBER.fullmatch(following):
+                words[at : at + 2] = [f"--rerank={following}"]
+            else:
+                from xsearch.core.query import RERANKED
+
+                words[at] = f"--rerank={RERANKED}"
+        return list(super().parse_args(ctx, words))
 
 
 def query(
@@ -137,6 +160,18 @@ def query(
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Hits that differ: not ten shots of one scene.")
     ] = False,
+    rerank: Annotated[
+        int | None,
+        typer.Option(
+            "--rerank",
+            metavar="[N]",
+            min=0,
+            help="Compare the best N pictures with the words once more, region by region, or texts "
+            "with the picture; 50 without a number.",
+            show_default=False,
+        ),
+    ] = None,
+    reranker: RerankerOption = None,
     literal: Annotated[
         bool, typer.Option("--literal", help="Take the words as they stand, as one text.")
     ] = False,
@@ -144,6 +179,13 @@ def query(
         bool,
         typer.Option(
             "--negation/--no-negation", help="Whether words like `without` subtract what follows."
+        ),
+    ] = True,
+    fusion: Annotated[
+        bool,
+        typer.Option(
+            "--fusion/--no-fusion",
+            help="Whether a picture and words are joined by what was learnt, or added.",
         ),
     ] = True,
     explain_query: Annotated[
@@ -189,7 +231,7 @@ def query(
     )
     asked = _composed(words or [], add or [], subtract or [], literal, negation)
     if explain_query:
-        explained = xsearch.explain_query(asked)
+        explained = xsearch.explain_query(asked, fusion=fusion)
         for line in [json.dumps(explained.to_dict())] if as_json else explained.lines():
             complain(line, prefix="")
     narrowed = filters(
@@ -206,7 +248,7 @@ def query(
         has_text=has_text,
         tag=tag,
     )
-    with xsearch.open(library, encoder=encoder, create=False) as opened:
+    with xsearch.open(library, encoder=encoder, reranker=reranker, create=False) as opened:
         hits = opened.search(
             asked,
             top,
@@ -218,6 +260,8 @@ def query(
             like=like or (),
             unlike=unlike or (),
             diversity=DIVERSITY if diverse else 0.0,
+            rerank=rerank,
+            fusion=fusion,
         )
         if not hits and top:
             _explain_nothing(opened, target, narrowed, auto_cut, min_score, mode)

@@ -33,6 +33,7 @@ _STAGES = {
     "show": "Reading pictures",
     "words": "Indexing words",
     "ocr": "Reading text in pictures",
+    "regions": "Filling the region cache",
     "download": "Downloading, MB",
 }
 

@@ -112,9 +112,51 @@ class RegionEncoder(Protocol):
 
 
 @runtime_checkable
+class JointEncoder(Protocol):
+    """Optional: an encoder that gives pictures' vectors and regions for the price of one."""
+
+    def embed_with_regions(self, batch: UInt8) -> tuple[Float32, Float32]:
+        """What `embed_images` and `regions` give of uint8 (n, S, S, 3)."""
+
+
+@runtime_checkable
 class LabelEncoder(Protocol):
     """Optional: an encoder that knows how sharp the probabilities of labels are."""
 
     @property
     def labels(self) -> LabelScale | None:
         """As fitted, or as the encoder was trained; None where neither is known."""
+
+
+@runtime_checkable
+class SpanEncoder(Protocol):
+    """Optional: an encoder that says which characters its tokens stand for."""
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """For each text the characters [start, end) of each token that `RegionEncoder.tokens`
+        gives, in order; (0, 0) for tokens that stand for none.
+        """
+
+
+@runtime_checkable
+class FramingEncoder(Protocol):
+    """Optional: an encoder that does not read every picture whole."""
+
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of so many pixels that its square input shows.
+
+        Left, top, right and bottom as shares of the picture's width and height; below 0 or above 1
+        where the square goes beyond the picture.
+        """
+
+
+@runtime_checkable
+class AttributingEncoder(Protocol):
+    """Optional: an encoder that says where in a picture its vector comes from."""
+
+    def attribute(self, pixels: UInt8, vectors: Float32) -> tuple[Float32, str]:
+        """Where the products of a picture's unit vector with others come from.
+
+        For uint8 (S, S, 3) and float32 (n, dim): float32 (n, rows, columns) over the square,
+        negative where a place speaks against; and the method's name.
+        """

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 50
 """More parts than these are a mistake: each is embedded."""
+RERANKED = 50
+"""So many of the best candidates are reranked where it is not said how many."""
 _LARGEST_ID = 2**63 - 1
 _URLS = ("http://", "https://", "file://")
 
@@ -162,6 +164,18 @@ class Query(_Terms):
         if not found:
             raise UsageError(EMPTY)
         object.__setattr__(self, "parts", tuple(found))
+
+    @property
+    def joined(self) -> tuple[Image | Item, str] | None:
+        """The one picture (or item) and the one text that this is, neither weighed.
+
+        None where it is anything else, whose parts are only added and subtracted.
+        """
+        pictures = [one.content for one in self.parts if not isinstance(one.content, str)]
+        texts = [one.content for one in self.parts if isinstance(one.content, str)]
+        if len(pictures) != 1 or len(texts) != 1 or any(part.weight != 1 for part in self.parts):
+            return None
+        return pictures[0], texts[0]
 
     def checked(self) -> Query:
         """Itself, where it can be searched for.

@@ -42,7 +42,7 @@ class IndexReport:
     `skipped` counts files that are neither pictures nor were asked for by name. `decoded` is
     how many pictures had to be decoded, `embedded` how many items were embedded, `imported` how
     many pictures got a vector that another program had made, `ocr` how many were looked at for
-    text in them.
+    text in them, `regions` how many were put into the region cache.
     """
 
     added: int = 0
@@ -58,6 +58,7 @@ class IndexReport:
     embedded: int = 0
     imported: int = 0
     ocr: int = 0
+    regions: int = 0
     seconds: float = 0.0
     rates: Rates = field(default_factory=Rates)
     failures: tuple[FailedFile, ...] = ()
@@ -121,6 +122,7 @@ class Progress:
         "show",
         "words",
         "ocr",
+        "regions",
     ]
     done: int
     total: int | None = None
@@ -211,13 +213,29 @@ class IndexPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionStatus:
+    """A library's region cache: `pictures` of `of` have a record, of `bytes_each` bytes.
+
+    `reranker` is whose it is, `fingerprint` that reranker's; `used` says whether it reads the
+    library's own encoder.
+    """
+
+    reranker: str
+    fingerprint: str
+    pictures: int
+    of: int
+    bytes_each: int
+    used: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LibraryStatus:
     """What a library holds. `items` counts by kind, `bytes_on_disk` by part, in bytes.
 
     `encoder`, `fingerprint`, `runtime`, `precision`, `dim`, `vectors`, `generation` and the
     index's values are those of its own encoder; `encoders` has all. `index` are the segments of
     its index, `index_kind` the structure of the largest, `index_rows` where the last ends. `engine`
-    says what runs encoders here, `faiss` what searches.
+    says what runs encoders here, `faiss` what searches. `regions` is the region cache; None: none.
     """
 
     path: Path
@@ -242,6 +260,7 @@ class LibraryStatus:
     engine: str
     encoders: tuple[EncoderStatus, ...]
     last_run: Mapping[str, Any] | None
+    regions: RegionStatus | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

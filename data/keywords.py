@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
@@ -36,14 +37,23 @@ def keywords(text: str, language: str | None = None) -> list[str]:
     neighbouring characters. `language` is a code, `de` or `de_translation`; None: told by the
     script, and among en, de, fr and cs by the stop words. Words of other languages stay whole.
     """
-    normal = unicodedata.normalize("NFKC", text).casefold()
-    normal = _ALEFS.sub("\u0627", _ARABIC_MARKS.sub("", normal))
-    runs = _WORD.findall(normal)
+    runs = _WORD.findall(_normal(text))
     code = re.split("[_-]", language)[0].lower() if language else _guess(runs)
     found: list[str] = []
     for run in runs:
         found += _pairs(run) if _HAN.search(run) else _stem(run, code)
     return found
+
+
+def with_content(words: Sequence[str]) -> list[bool]:
+    """Which words of a text, in order, say something: no stop words of its language, no signs."""
+    code = _guess([part for word in words for part in _WORD.findall(_normal(word))])
+    return [bool(keywords(word, code)) for word in words]
+
+
+def _normal(text: str) -> str:
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return _ALEFS.sub("\u0627", _ARABIC_MARKS.sub("", normal))
 
 
 def _guess(words: list[str]) -> str:

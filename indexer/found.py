@@ -36,6 +36,15 @@ class FoundItem:
     image_files: Places = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an item is: the hash of its content, and of a text the text itself."""
+
+    kind: Kind
+    content_hash: bytes
+    text: str | None
+
+
 def found_file(root: str, folder: str, name: str) -> FoundFile:
     """A file from its stored parts."""
     base = Path(from_stored(root))
@@ -54,6 +63,17 @@ def items_of(snapshot: Snapshot, ids: Sequence[int]) -> dict[int, FoundItem]:
         files, pictures = texts.get(id_, ((), ())) if kind == "text" else (images[id_], ())
         items[id_] = FoundItem(id_, kind, text, files, pictures)
     return items
+
+
+def contents_of(snapshot: Snapshot, ids: Sequence[int]) -> dict[int, Content]:
+    """What some items are, by id; those that there are none of are left out."""
+    found: dict[int, Content] = {}
+    for marks, part in in_marks(ids):
+        for id_, *content in snapshot.all(
+            f"SELECT id, kind, content_hash, text FROM items WHERE id IN ({marks})", part
+        ):
+            found[id_] = Content(*content)
+    return found
 
 
 def ids_at(snapshot: Snapshot, encoder: int, rows: Sequence[int]) -> dict[int, int]:

@@ -30,6 +30,7 @@ from xsearch.indexer.disk import bytes_of, delete_others
 from xsearch.indexer.indices.store import drop_stale
 from xsearch.indexer.liveness import captioned, missing_items, refresh_liveness
 from xsearch.indexer.reader import EncoderRow
+from xsearch.indexer.regions import compact_regions, damaged_regions
 from xsearch.indexer.tables import (
     captions,
     embeddings,
@@ -163,8 +164,19 @@ def compact(
     # What frees space comes before what needs some.
     drop_old_vectors(library, catalog)
     update_indices(library, catalog)
+    _compact_regions(library, catalog)
     sqlite.shrink(catalog.path)
     return CompactReport(left, total - left, before, _bytes(library))
+
+
+def _compact_regions(library: Path, catalog: Catalog) -> None:
+    live = sa.select(items.c.content_hash).where(
+        items.c.kind == "image", items.c.deleted_at.is_(None)
+    )
+    with catalog.reading() as connection:
+        digests = connection.scalars(live).all()
+    used = [encoder.fingerprint for encoder in catalog.encoders("active")]
+    compact_regions(library, used, digests)
 
 
 def _next_generations(
@@ -316,6 +328,11 @@ def check(library: Path, catalog: Catalog, progress: ProgressCallback | None = N
         repaired += [
             f"{path.name}: deleted, of no use" for path in drop_old_vectors(library, catalog)
         ]
+    if harmed := damaged_regions(library):
+        _compact_regions(library, catalog)
+        repaired.append(
+            f"region cache: {harmed} records are damaged; `xsearch index` makes them again"
+        )
     present = sa.and_(files.c.missing_since.is_(None), files.c.role != "sidecar")
     return CheckReport(
         files=_count(catalog, files, present),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,14 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import sqlalchemy as sa
 
-from xsearch.core.errors import ImageError
 from xsearch.core.extras import require
-from xsearch.core.hashing import hash_file
-from xsearch.core.images import decode
 from xsearch.core.ordered import map_in_order
 from xsearch.core.paths import displayable
 from xsearch.core.reports import Progress, ProgressCallback
 from xsearch.indexer.catalog import Catalog
+from xsearch.indexer.content import read_picture
 from xsearch.indexer.disk import Reachable
 from xsearch.indexer.documents import refresh_documents
 from xsearch.indexer.found import FoundFile, found_file
@@ -100,7 +97,13 @@ def read_texts(
     last_commit = time.monotonic()
     reachable = Reachable()
     decoded = map_in_order(
-        lambda picture: _decode(picture, reachable, options),
+        lambda picture: read_picture(
+            picture.files,
+            picture.content_hash,
+            reachable,
+            min_side=_SIDE,
+            max_pixels=options.max_pixels,
+        ),
         _pictures(catalog),
         workers=options.threads,
         window=options.threads + 1,
@@ -155,18 +158,6 @@ def _pictures(catalog: Catalog) -> Iterator[_Unread]:
             held[id_].append(file)
         for id_, digest in part:
             yield _Unread(id_, digest, tuple(held[id_]))
-
-
-def _decode(picture: _Unread, reachable: Reachable, options: IndexOptions) -> Image.Image | None:
-    """The picture from whichever of its files still shows it."""
-    for file in picture.files:
-        if file.root not in reachable:
-            continue
-        with suppress(OSError, ImageError), file.path.open("rb") as opened:
-            if hash_file(opened) == picture.content_hash:
-                opened.seek(0)
-                return decode(opened, min_side=_SIDE, max_pixels=options.max_pixels).image
-    return None
 
 
 def _commit(catalog: Catalog, found: list[tuple[int, str]], engine: str) -> None:

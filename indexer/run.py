@@ -34,6 +34,7 @@ from xsearch.indexer.ocr import TextReader, load_reader, read_texts
 from xsearch.indexer.outcomes import ImageRead, Outcome, TextsRead
 from xsearch.indexer.reader import EncoderRow, Reader
 from xsearch.indexer.reading import FileReader, read_in_order
+from xsearch.indexer.remember import Keeper, Rememberer
 from xsearch.indexer.vectors import VectorWriter, vector_path
 
 if TYPE_CHECKING:
@@ -97,13 +98,14 @@ def index(
     version: str,
     others: Sequence[DualEncoder] = (),
     vectors: Vectors | None = None,
+    rememberer: Rememberer | None = None,
 ) -> IndexReport:
     """Index paths (None: all roots again) into the library in `folder`; the caller holds the lock.
 
     `others` are further encoders of the library, which get the vectors that they lack. `vectors`
     gives the vector, float32 (dim,) of unit length, that another program made of a picture with
-    this encoder, or None: then it is embedded. What was committed stays whatever ends the run: an
-    error, Ctrl-C, a crash.
+    this encoder, or None: then it is embedded. With a `rememberer` the region cache is filled, too.
+    What was committed stays whatever ends the run: an error, Ctrl-C, a crash.
 
     Raises:
         SourceError: a path cannot be indexed (nothing was changed).
@@ -122,11 +124,14 @@ def index(
             scopes = roots_.plan(catalog, paths, change)
         if wishes != catalog.wishes():
             catalog.wish(wishes)
-        run = _Run(folder, catalog, row, encoder, options, progress or silent, vectors)
+        told = progress or silent
+        keeper = Keeper(folder, rememberer, options, told) if rememberer else None
+        run = _Run(folder, catalog, row, encoder, options, told, vectors, keeper)
         id_ = catalog.start_run("import" if vectors else "index", version)
         state = "failed"
         try:
             run.go(scopes, others)
+            run.read_regions()
             if reader is not None:
                 run.read_texts(reader)
             state = "done"
@@ -134,6 +139,8 @@ def index(
             state = "interrupted"
             raise
         finally:
+            if keeper is not None:
+                keeper.close()
             report = run.report()
             catalog.finish_run(id_, state, _short(report))
         return report
@@ -160,6 +167,7 @@ class _Run:
         options: IndexOptions,
         progress: ProgressCallback,
         vectors: Vectors | None,
+        keeper: Keeper | None,
     ) -> None:
         self._folder = folder
         self._catalog = catalog
@@ -168,6 +176,7 @@ class _Run:
         self._options = options
         self._progress = progress
         self._vectors = vectors
+        self._keeper = keeper
         self._counts = Counts()
         self._warnings: list[str] = []
         self._started = time.perf_counter()
@@ -204,6 +213,19 @@ class _Run:
         reference = Reference((self._encoder, *others), self._options.reference)
         update_indices(self._folder, self._catalog, reference=reference)
         self._warnings += unmet_wishes(self._folder, self._catalog)
+
+    def read_regions(self) -> None:
+        """Put the pictures that lack a record into the region cache."""
+        if self._keeper is None:
+            return
+        self._keeper.fill()
+        if self._keeper.failure is not None:
+            self._warnings.append(f"the region cache is not kept up: {self._keeper.failure}")
+        elif self._keeper.unread:
+            self._warnings.append(
+                f"{self._keeper.unread:,} pictures cannot be opened now for the region cache; the "
+                "next `xsearch index` tries again"
+            )
 
     def read_texts(self, reader: TextReader) -> None:
         """Read the text in pictures that were not looked at; last, since it takes long."""
@@ -287,7 +309,11 @@ class _Run:
             return
         start = time.perf_counter()
         pixels = np.stack([read.pixels for read in self._batch if read.pixels is not None])
-        vectors = self._encoder.embed_images(pixels)
+        if self._keeper is None:
+            vectors = self._encoder.embed_images(pixels)
+        else:
+            digests = [read.state.digest for read in self._batch]
+            vectors = self._keeper.embed(digests, pixels)
         for read, vector in zip(self._batch, vectors, strict=True):
             read.vector = vector
         batch, self._batch = self._batch, []
@@ -309,6 +335,8 @@ class _Run:
         self._pending.clear()
         start, encoding = time.perf_counter(), self._clock.encode_seconds
         self._committer.commit(outcomes, self._counts)
+        if self._keeper is not None:
+            self._keeper.commit()
         spent = time.perf_counter() - start - (self._clock.encode_seconds - encoding)
         self._clock.written(len(outcomes), spent)
 
@@ -328,6 +356,7 @@ class _Run:
             embedded=counts.embedded,
             imported=counts.imported,
             ocr=counts.ocr,
+            regions=self._keeper.count if self._keeper else 0,
             seconds=time.perf_counter() - self._started,
             rates=self._clock.rates(self._workers),
             failures=tuple(counts.failures),

@@ -13,6 +13,7 @@ from xsearch.core.reports import (
     IndexPlan,
     IndexStatus,
     LibraryStatus,
+    RegionStatus,
     RootStatus,
 )
 from xsearch.core.values import KINDS
@@ -21,6 +22,8 @@ from xsearch.indexer.found import found_file
 from xsearch.indexer.indices.choice import Wishes, choose, cost
 from xsearch.indexer.indices.store import Place, damaged, find_segments
 from xsearch.indexer.reader import EncoderRow, Snapshot, last_run
+from xsearch.indexer.regions import FOLDER as REGIONS
+from xsearch.indexer.regions import described, open_regions
 from xsearch.indexer.schema import HEAD
 
 
@@ -79,6 +82,7 @@ def status(folder: Path, snapshot: Snapshot, engine: str) -> LibraryStatus:
         engine=engine,
         encoders=_encoders(snapshot),
         last_run=last_run(snapshot),
+        regions=_regions(folder, snapshot),
         warnings=warnings,
     )
 
@@ -205,6 +209,28 @@ def _roots(snapshot: Snapshot) -> tuple[RootStatus, ...]:
     return tuple(found)
 
 
+def _regions(folder: Path, snapshot: Snapshot) -> RegionStatus | None:
+    about = described(folder)
+    if about is None:
+        return None
+    own = snapshot.encoder()
+    live = [
+        digest
+        for (digest,) in snapshot.all(
+            "SELECT content_hash FROM items WHERE kind = 'image' AND deleted_at IS NULL"
+        )
+    ]
+    opened = open_regions(folder, about.fingerprint)
+    return RegionStatus(
+        reranker=about.reranker,
+        fingerprint=about.fingerprint,
+        pictures=0 if opened is None else opened.count(live),
+        of=len(live),
+        bytes_each=about.size,
+        used=own is not None and own.fingerprint == about.encoder,
+    )
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     parts = {
         "catalog": list(folder.glob("catalog*")),
@@ -212,6 +238,8 @@ def _sizes(folder: Path) -> dict[str, int]:
         "indices": list((folder / "indices").glob("*")),
         "backgrounds": list((folder / "backgrounds").glob("*")),
     }
+    if (folder / REGIONS).is_dir():
+        parts["regions"] = list((folder / REGIONS).glob("*"))
     return {name: bytes_of(paths) for name, paths in parts.items()}
 
 

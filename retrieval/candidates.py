@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .rank import fuse, words_weight
+from .scoring import log_odds, logistic
 from .words import (
     count_documents,
     find,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from xsearch.indexer.reader import Snapshot
 
+    from .rerank.compare import Comparison
     from .scoring import Scale
     from .search import Wanted
     from .space import Space
@@ -78,6 +80,10 @@ class Candidates:
         self._levels = self._by_words(allowed) if by_words else []
         # Of each encoder: similarity and score of items, by id.
         self._known: list[dict[int, tuple[float, float]]] = [{} for _ in parts]
+        # Of the first encoder's best, once they were reranked: their new order, and the scores of
+        # those that could be compared.
+        self._order: dict[int, int] | None = None
+        self._compared: dict[int, float] = {}
         self._coverage: dict[int, float] = {}
         self._words_count = 1.0
         # What no encoder, nor the words, would give a better score than by going deeper.
@@ -90,14 +96,15 @@ class Candidates:
         if self._wanted.mode != "words":
             for at in range(len(self._parts)):
                 ids, found = self._by_meaning(at, depth)
-                rankings.append(ids)
+                rankings.append(self._reranked(ids) if at == 0 else ids)
                 weights.append(1.0)
                 exhausted &= found < depth
                 if found == depth:
                     self._least = max(self._least, self._known[at][ids[-1]][1] if ids else 1.0)
         if self._levels:
             if self._wanted.mode == "hybrid":
-                surest = max((score for _, score in self._known[0].values()), default=0.0)
+                known = ((id_, score) for id_, (_, score) in self._known[0].items())
+                surest = max((self._compared.get(*one) for one in known), default=0.0)
                 self._words_count = words_weight(self._terms, surest, exact=self._exact)
             ids = self._covering(depth)
             # First, so that of equals that comes first which has the words.
@@ -119,6 +126,9 @@ class Candidates:
         found = [known[id_] for known in self._known if id_ in known]
         if not found:
             return 0.0, 0.0
+        if id_ in self._compared:
+            # It is the first encoder's score that was improved.
+            found[0] = found[0][0], self._compared[id_]
         similarity, score = (sum(column) / len(found) for column in zip(*found, strict=True))
         if self._coverage.get(id_) == 1:
             score = 1 - (1 - score) * (1 - WORDS_SCORE * self._words_count)
@@ -147,7 +157,35 @@ class Candidates:
 
     def _certain(self, depth: int) -> int:
         """How many must not be missed: at first those wanted, all where that was not enough."""
-        return self._wanted.k if depth == self._wanted.depth else depth
+        wanted = self._wanted
+        compared = wanted.rerank.count if wanted.rerank else 0
+        return max(wanted.k, compared) if depth == wanted.depth else depth
+
+    def _reranked(self, ids: list[int]) -> list[int]:
+        """Some ids of the first encoder, best first, with those that are compared in their order.
+
+        The best are compared once, and stay the first however deep a search goes on.
+        """
+        rerank = self._wanted.rerank
+        if rerank is None:
+            return ids
+        if self._order is None:
+            self._order = self._compare(rerank, ids[: rerank.count])
+        order = self._order
+        return sorted(ids, key=lambda id_: order.get(id_, len(order)))
+
+    def _compare(self, rerank: Comparison, ids: list[int]) -> dict[int, int]:
+        """Places of the best by id: those that could be compared, best first, around the others.
+
+        What cannot be compared, a picture that cannot be read now, keeps its place.
+        """
+        before = log_odds(np.array([self._known[0][id_][1] for id_ in ids]))
+        found = rerank.log_odds(self._snapshot, ids, before)
+        best = sorted((id_ for id_ in ids if id_ in found), key=lambda id_: -found[id_])
+        scores = logistic(np.array([found[id_] for id_ in best]))
+        self._compared = dict(zip(best, scores.tolist(), strict=True))
+        following = iter(best)
+        return {(next(following) if id_ in found else id_): at for at, id_ in enumerate(ids)}
 
     def _noted(self, at: int, cosines: Float32, rows: Int64) -> list[int]:
         """The ids at some rows, in the order of their corrected cosines, which are kept."""
@@ -210,7 +248,7 @@ class Candidates:
             if not len(rows):
                 continue
             cosines, nearest = part.space.nearest(part.vector, depth - len(found), rows)
-            new = self._noted(0, cosines, nearest)
+            new = self._reranked(self._noted(0, cosines, nearest))
             self._coverage.update(dict.fromkeys(new, level))
             found += new
             if len(found) >= depth:

@@ -28,11 +28,12 @@ class Explanation:
     """How a query was read.
 
     `written` is the query without words of negation; None where it has a picture that no path
-    or URL names.
+    or URL names. `joined`: a picture and words become one by what was learnt of such queries.
     """
 
     query: Query
     written: str | None
+    joined: bool = False
 
     def lines(self) -> list[str]:
         """A line for each part: its weight, what it is, and which word subtracted it."""
@@ -46,21 +47,34 @@ class Explanation:
                 'Words of negation subtract, but not in quotation marks, after a "\\", with '
                 "--no-negation or with --literal."
             )
+        if self.joined:
+            shown.append(
+                "A picture and words that have no weights are joined by what was learnt, where the "
+                "encoder is the built-in one, and not added; --no-fusion adds them."
+            )
         if self.written is not None and len(self.query.parts) > 1:
             shown.append(f"The same: {self.written}")
         return shown
 
     def to_dict(self) -> dict[str, Any]:
-        """`parts`, each with its `weight`, `kind` and content, and the query as `written`."""
-        return {"parts": [_as_dict(part) for part in self.query.parts], "written": self.written}
+        """`parts`, each with its `weight`, `kind` and content, and the query as `written`.
+
+        `joined` as in the attributes.
+        """
+        return {
+            "parts": [_as_dict(part) for part in self.query.parts],
+            "written": self.written,
+            "joined": self.joined,
+        }
 
 
-def explain_query(query: Query) -> Explanation:
-    """How a query was read: its parts, and how it could be written."""
+def explain_query(query: Query, *, fusion: bool = True) -> Explanation:
+    """How a query was read: its parts, and how it could be written; `fusion` as in a search."""
+    joined = fusion and query.joined is not None
     try:
-        return Explanation(query, unparse(query))
+        return Explanation(query, unparse(query), joined)
     except UsageError:
-        return Explanation(query, None)
+        return Explanation(query, None, joined)
 
 
 def unparse(query: Query) -> str:

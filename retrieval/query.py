@@ -18,8 +18,11 @@ from xsearch.core.values import Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image as PILImage
 
-    from xsearch.core.encoder import DualEncoder
+    from xsearch.core.encoder import DualEncoder, UInt8
+
+    from .fusion import Fusion
 
     Float32 = NDArray[np.float32]
 
@@ -36,6 +39,8 @@ def embed(
     query: Query,
     encoder: DualEncoder,
     stored: Callable[[list[int]], dict[int, Float32]] = lambda _: {},
+    pixels: Callable[[Image, DualEncoder], UInt8] | None = None,
+    fusion: Fusion | None = None,
 ) -> tuple[Float32, Kind]:
     """The unit vector (dim,) of a query, and what it is like: a text where it has one.
 
@@ -46,6 +51,8 @@ def embed(
         query: what is asked.
         encoder: of the space that is searched.
         stored: gives the vectors of the library's items by their ids.
+        pixels: reads pictures in place of `read_pixels`, such as `Pixels`.
+        fusion: makes one vector of a query that is one picture and one text, see `Query.joined`.
 
     Raises:
         UsageError: nothing is added, or what is added and subtracted is the same; an item that
@@ -54,15 +61,22 @@ def embed(
     """
     parts = query.checked().parts
     vectors = _embed_texts(parts, encoder) | _stored(parts, encoder, stored)
+
+    def vector_of(content: str | Image | Item) -> Float32:
+        if not isinstance(content, Image):
+            return vectors[content]
+        read = (pixels or read_pixels)(content, encoder)
+        vector: Float32 = encoder.embed_images(read[None])[0]
+        return vector
+
+    if fusion is not None and query.joined is not None:
+        picture, text = query.joined
+        return fusion(vector_of(picture)[None], vector_of(text)[None])[0], "text"
     total = np.zeros(encoder.dim, np.float32)
     # Only the proportions of weights matter: a single one is 1.
     largest = max(abs(part.weight) for part in parts)
     for part in parts:
-        if isinstance(part.content, Image):
-            vector = _embed_image(part.content, encoder)
-        else:
-            vector = vectors[part.content]
-        total += np.float32(part.weight / largest) * vector
+        total += np.float32(part.weight / largest) * vector_of(part.content)
     length = float(np.linalg.norm(total))
     if len(parts) > 1 and length < _NOTHING_LEFT:
         raise UsageError(
@@ -103,17 +117,40 @@ def _stored(
     return {item: found[item.id] for item in wanted}
 
 
-def _embed_image(query: Image, encoder: DualEncoder) -> Float32:
+def read_picture(image: Image, *min_sides: int) -> list[PILImage.Image]:
+    """A picture, upright, RGB, once for each of some sizes; each side at least so many pixels.
+
+    Smaller ones stay as they are. Raises SourceError, ImageError: it cannot be read.
+    """
     from xsearch.core.images import decode, quiet_pillow
 
-    source, name = _open(query.source)
+    source, name = _open(image.source)
     try:
         with quiet_pillow():
-            picture = decode(source, min_side=encoder.image_size).image
+            return [decode(source, min_side=side).image for side in min_sides]
     except ImageError as error:
         raise ImageError(f"{name}: {error}", error.code) from error
-    vector: Float32 = encoder.embed_images(encoder.preprocess(picture)[None])[0]
-    return vector
+
+
+def read_pixels(image: Image, encoder: DualEncoder) -> UInt8:
+    """A picture's pixels, uint8 (S, S, 3), as an encoder reads them, see `read_picture`."""
+    (picture,) = read_picture(image, encoder.image_size)
+    return encoder.preprocess(picture)
+
+
+class Pixels:
+    """`read_pixels` for one query: each picture once for an encoder, since one may be fetched."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[int, str], tuple[Image, UInt8]] = {}
+
+    def __call__(self, image: Image, encoder: DualEncoder) -> UInt8:
+        """The pixels of a picture, uint8 (S, S, 3)."""
+        key = id(image), encoder.fingerprint
+        if key not in self._read:
+            # The picture is kept, too: a number stands for one object only while that lives.
+            self._read[key] = image, read_pixels(image, encoder)
+        return self._read[key][1]
 
 
 def _open(source: Any) -> tuple[Path | io.BytesIO, str]:

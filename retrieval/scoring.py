@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
     Int64 = NDArray[np.int64]
 
+# Log-odds beyond those of such a probability say no more.
+_LEAST = 1e-9
 _PLAIN = Direction(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -87,7 +89,17 @@ class Scale:
 
     def scores(self, corrected: Float32) -> Float64:
         """Scores (n,), 0 to 1, of corrected cosines."""
-        logits = self._slope * corrected.astype(np.float64) + self._intercept
-        # The logistic function, in a form that cannot overflow.
-        scores: Float64 = 0.5 + 0.5 * np.tanh(0.5 * logits)
-        return scores
+        return logistic(self._slope * corrected.astype(np.float64) + self._intercept)
+
+
+def logistic(log_odds: Float64) -> Float64:
+    """Probabilities (n,) of log-odds, in a form that cannot overflow."""
+    found: Float64 = 0.5 + 0.5 * np.tanh(0.5 * log_odds)
+    return found
+
+
+def log_odds(scores: Float64) -> Float64:
+    """Log-odds (n,) of probabilities, finite for 0 and 1, too."""
+    inside = np.clip(scores, _LEAST, 1 - _LEAST)
+    found: Float64 = np.log(inside / (1 - inside))
+    return found

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from xsearch.core.filters import Conditions
     from xsearch.indexer.indices.gpu import Cards
 
+    from .rerank.compare import Comparison
+
     Float32 = NDArray[np.float32]
     Int64 = NDArray[np.int64]
 
@@ -70,6 +72,8 @@ class Wanted:
         diversity: 0 to 1, how much hits should differ from one another.
         excluded: items that are not wanted.
         correct: whether what is near to everything is put back.
+        rerank: compares the best candidates by the first encoder one by one; None: they stay in
+            its order.
     """
 
     k: int
@@ -84,15 +88,17 @@ class Wanted:
     diversity: float = 0.0
     excluded: frozenset[int] = frozenset()
     correct: bool = True
+    rerank: Comparison | None = None
 
     @property
     def depth(self) -> int:
         """How many candidates to begin with."""
+        compared = 2 * self.rerank.count if self.rerank else 0
         if self.auto_cut:
-            return max(_CUT_DEPTH, 2 * self.k)
+            return max(_CUT_DEPTH, 2 * self.k, compared)
         if self.diversity:
-            return max(_DEPTH, _POOL * self.k)
-        return max(_DEPTH, 2 * self.k)
+            return max(_DEPTH, _POOL * self.k, compared)
+        return max(_DEPTH, 2 * self.k, compared)
 
 
 class Searcher:

@@ -169,7 +169,7 @@ def test_regions_cover_the_picture_row_by_row(encoder: OnnxEncoder) -> None:
     changed = picture.copy()
     changed[:, :40, -40:] = noise(1)[:, :40, -40:]
     before, after = encoder.regions(picture), encoder.regions(changed)
-    assert before.shape == (1, 81, 1280)
+    assert before.shape == (1, 81, 352)
     assert before.dtype == np.float32
     moved = np.abs(after - before).sum(axis=2).reshape(9, 9)
     row, column = np.unravel_index(moved.argmax(), moved.shape)
@@ -179,7 +179,7 @@ def test_regions_cover_the_picture_row_by_row(encoder: OnnxEncoder) -> None:
 
 def test_tokens_are_masked_and_do_not_depend_on_padding(encoder: OnnxEncoder) -> None:
     features, mask = encoder.tokens([*CAPTIONS, *OTHERS])
-    assert features.shape == (*mask.shape, 384)
+    assert features.shape == (*mask.shape, 2 * 384)
     assert features.dtype == np.float32
     assert mask.dtype == np.bool_
     assert mask[:4].sum(axis=1).tolist() == [5, 4, 12, 82]
@@ -189,6 +189,10 @@ def test_tokens_are_masked_and_do_not_depend_on_padding(encoder: OnnxEncoder) ->
         alone, everything = encoder.tokens([text])
         assert everything.all()
         np.testing.assert_allclose(found[used], alone[0], atol=1e-3)
+        # Each text tower has columns of its own.
+        assert bool(alone[0, :, :384].any()) is not bool(alone[0, :, 384:].any())
+    assert encoder.tokens(["a man in a red shirt"])[0][0, :, :384].any()
+    assert encoder.tokens(["两个孩子"])[0][0, :, 384:].any()
 
 
 def test_preprocessing_squashes_the_whole_picture_and_takes_any_mode(encoder: OnnxEncoder) -> None:

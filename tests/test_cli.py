@@ -19,7 +19,7 @@ import xsearch
 COMMANDS = (
     *("index", "init", "demo", "query", "status", "remove", "compact", "check", "reindex"),
     *("classify", "tag", "caption", "duplicates", "models", "import", "export", "train"),
-    *("evaluate",),
+    *("evaluate", "explain"),
 )
 _SCRIPT = Path(sysconfig.get_path("scripts")) / "xsearch"
 

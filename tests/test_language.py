@@ -488,6 +488,7 @@ def test_an_explanation_says_what_was_subtracted_and_how_to_switch_that_off() ->
             {"weight": -1.0, "kind": "item", "id": 17},
         ],
         "written": '2:beach - "red cars" - id:17',
+        "joined": False,
     }
 
 

@@ -150,7 +150,9 @@ def test_how_a_query_was_read_is_said_beside_the_hits(ask: Asker) -> None:
         (["a", "--add", "b", "--add", "2:c"], ['"a"', '"b"', '+2  words "c"']),
         (["a", "--subtract", "b", "--subtract", "0.5:c"], ['"a"', '-1  words "b"', "-0.5  words"]),
         (["a", "--subtract", "not b"], ['+1  words "a"', '-1  words "not b"']),
-        (["a", "--add", "./photos/page.png"], ['"a"', "+1  picture"]),
+        (["a", "--add", "./photos/page.png"], ['"a"', "+1  picture", "--no-fusion adds them"]),
+        (["a", "--add", "./photos/page.png", "--no-fusion"], ['"a"', "+1  picture"]),
+        (["2:a", "--add", "2:./photos/page.png"], ['"a"', "+2  picture"]),
         (["a", "--subtract", "./photos/page.png"], ['"a"', "-1  picture"]),
         (["./photos/page.png", "--literal"], ['+1  words "./photos/page.png"']),
     ],
@@ -160,6 +162,21 @@ def test_options_say_how_a_query_is_read(ask: Asker, words: list[str], lines: li
     for line, part in zip(said, lines, strict=False):
         assert part in line
     assert len(said) == len(lines) + (len(lines) > 1)
+
+
+def test_a_picture_and_words_are_joined_unless_they_are_weighed_or_it_is_switched_off(
+    ask: Asker,
+) -> None:
+    def scores(*words: str) -> list[float]:
+        done = ask("query", "--json", "--mode", "meaning", *words)
+        return [row["score"] for row in rows(done)]
+
+    joined = scores("./photos/coffee.png", "+", "on grass")
+    added = scores("./photos/coffee.png", "+", "on grass", "--no-fusion")
+    assert joined != added
+    assert scores("2:./photos/coffee.png", "+", "2:on grass") == added
+    # All that are found are still found.
+    assert len(joined) == len(added)
 
 
 def test_what_is_added_and_subtracted_counts(ask: Asker) -> None:

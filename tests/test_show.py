@@ -27,9 +27,9 @@ from support import LONG_AGO_NS, picture, write_picture, write_pictures
 
 from xsearch.cli.show import Output, show
 from xsearch.cli.show.files import put
-from xsearch.cli.show.lettering import Lettering
 from xsearch.cli.show.sheet import plan
 from xsearch.core.errors import MissingExtraError, SourceError, StorageError, UsageError
+from xsearch.core.lettering import Lettering
 from xsearch.core.values import Hit
 
 try:

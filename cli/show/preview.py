@@ -48,14 +48,33 @@ def write_previews(hits: Sequence[Hit]) -> None:
                 complain(f"no preview of {hit.rank}: {shown.reason}", prefix="note: ")
 
 
-class Artist:
-    """Turns pictures into what a terminal draws: Kitty's, iTerm2's or Sixel graphics, or blocks."""
+def write_picture(image: Image.Image) -> None:
+    """One RGB picture, as large as the terminal allows, below what was written.
 
-    def __init__(self, chafa: Any, size: Size) -> None:
+    Raises:
+        MissingExtraError: the extra `preview`, or a library that it needs, is missing.
+    """
+    from PIL.Image import Resampling
+
+    size = terminal_size()
+    artist = Artist(_chafa(), size, lines=size.lines - 4)
+    image.thumbnail(artist.box, Resampling.LANCZOS)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(artist.draw(image) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+class Artist:
+    """Turns pictures into what a terminal draws: Kitty's, iTerm2's or Sixel graphics, or blocks.
+
+    They are at most `lines` high: by default 16, and half of the terminal.
+    """
+
+    def __init__(self, chafa: Any, size: Size, *, lines: int | None = None) -> None:
         self._chafa = chafa
         self._terminal = chafa.TermDb().detect()
         self._letter = size.letter
-        self._cells = size.columns, max(4, min(_MOST_LINES, size.lines // 2))
+        self._cells = size.columns, max(4, lines or min(_MOST_LINES, size.lines // 2))
         self.graphics = self._find_graphics()
 
     @property

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from xsearch.cli.render import complain, counted
 from xsearch.cli.show.files import whole_file
-from xsearch.cli.show.lettering import Lettering
 from xsearch.cli.show.output import SHEET_FORMATS
 from xsearch.cli.show.pictures import Shown, each, look
+from xsearch.core.lettering import Lettering
 from xsearch.core.paths import displayable
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ def _list(hits: Sequence[Hit], output: Output) -> None:
         for path in dict.fromkeys(hit.path for hit in hits):
             if path is not None:
                 write_path(path, null=output.null)
-    elif output.preview and _can_preview():
+    elif output.preview and can_preview():
         from xsearch.cli.show.preview import write_previews
 
         write_previews(hits)
@@ -88,7 +88,7 @@ def _list(hits: Sequence[Hit], output: Output) -> None:
         write_hits(hits)
 
 
-def _can_preview() -> bool:
+def can_preview() -> bool:
     """Pictures go to terminals only: in a pipe or a file they would be in the way."""
     if sys.stdout.isatty():
         return True

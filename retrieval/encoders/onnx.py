@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,57 +100,86 @@ class OnnxEncoder:
         """Turn an upright picture into uint8 (S, S, 3) RGB, see `Preparation.apply`."""
         return self._manifest.image.preparation.apply(image)
 
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of so many pixels that the input shows, see `FramingEncoder`."""
+        return self._manifest.image.preparation.frame(width, height)
+
     def embed_images(self, batch: UInt8) -> Float32:
         """Embed uint8 (n, S, S, 3) into float32 (n, dim), unit length."""
-        return self._run_images("embedding", batch, (self.dim,))
+        return self._run_images({"embedding": (self.dim,)}, batch)[0]
 
     def regions(self, batch: UInt8) -> Float32:
         """Region features of uint8 (n, S, S, 3): float32 (n, R, C), row-major over the picture."""
-        return self._run_images("regions", batch, (0, 0))
+        return self._run_images({"regions": (0, 0)}, batch)[0]
 
-    def _run_images(self, output: str, batch: UInt8, empty: tuple[int, ...]) -> Float32:
-        """Run the image tower in batches of bounded size; `empty` shapes a result without rows."""
+    def embed_with_regions(self, batch: UInt8) -> tuple[Float32, Float32]:
+        """What `embed_images` and `regions` give, in one run of the tower."""
+        vectors, regions = self._run_images({"embedding": (self.dim,), "regions": (0, 0)}, batch)
+        return vectors, regions
+
+    def _run_images(self, outputs: Mapping[str, tuple[int, ...]], batch: UInt8) -> list[Float32]:
+        """Run the image tower in batches of bounded size.
+
+        `outputs` are what is wanted of it, each with the shape of a row where there is none.
+        """
         check_pixels(batch, self._manifest.image.preparation.size)
         parts = [
-            self._image.get().run([output], {"image": batch[start : start + self._batch]})[0]
+            self._image.get().run(list(outputs), {"image": batch[start : start + self._batch]})
             for start in range(0, len(batch), self._batch)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, *empty), np.float32)
+        if not parts:
+            return [np.zeros((0, *shape), np.float32) for shape in outputs.values()]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
     def embed_texts(self, texts: Sequence[str]) -> TextEmbeddings:
         """Embed texts into float32 (n, dim), unit length; says which were cut."""
         vectors = np.empty((len(texts), self.dim), np.float32)
         cut = np.zeros(len(texts), np.bool_)
-        for tower, rows in self._by_tower(texts):
-            vectors[rows], cut[rows] = tower.embed([texts[row] for row in rows], self.dim)
+        for at, rows in self._by_tower(texts):
+            asked = [texts[row] for row in rows]
+            vectors[rows], cut[rows] = self._texts[at].embed(asked, self.dim)
         return TextEmbeddings(vectors, cut)
 
     def tokens(self, texts: Sequence[str]) -> tuple[Float32, NDArray[np.bool_]]:
-        """Token features float32 (n, T, C) and their mask, bool (n, T)."""
+        """Token features float32 (n, T, C) and their mask, bool (n, T).
+
+        Of several text towers, which are of one width, each has columns of its own: what reads
+        tokens must not take those of one tower for those of another.
+        """
         parts = [
-            (rows, *tower.tokens([texts[row] for row in rows]))
-            for tower, rows in self._by_tower(texts)
+            (at, rows, *self._texts[at].tokens([texts[row] for row in rows]))
+            for at, rows in self._by_tower(texts)
         ]
-        longest = max((mask.shape[1] for _, _, mask in parts), default=0)
-        width = max((found.shape[2] for _, found, _ in parts), default=0)
-        features = np.zeros((len(texts), longest, width), np.float32)
+        longest = max((mask.shape[1] for *_, mask in parts), default=0)
+        width = max((found.shape[2] for _, _, found, _ in parts), default=0)
+        features = np.zeros((len(texts), longest, len(self._texts) * width), np.float32)
         mask = np.zeros((len(texts), longest), np.bool_)
-        for rows, found, used in parts:
-            features[rows, : used.shape[1]] = found
+        for at, rows, found, used in parts:
+            columns = slice(at * width, at * width + found.shape[2])
+            features[rows, : used.shape[1], columns] = found
             mask[rows, : used.shape[1]] = used
         return features, mask
 
-    def _by_tower(self, texts: Sequence[str]) -> Iterator[tuple[OnnxTextTower, list[int]]]:
-        """The text towers that are needed, each with the numbers of the texts it reads."""
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters of each token of each text, see `SpanEncoder`."""
+        found: list[list[tuple[int, int]]] = [[] for _ in texts]
+        for at, rows in self._by_tower(texts):
+            spans = self._texts[at].spans([texts[row] for row in rows])
+            for row, span in zip(rows, spans, strict=True):
+                found[row] = span
+        return found
+
+    def _by_tower(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        """The numbers of the text towers that are needed, and of the texts that each reads."""
         english = self._english.get()
-        for tower in self._texts:
+        for at, tower in enumerate(self._texts):
             rows = [
                 row
                 for row, text in enumerate(texts)
                 if english is None or english.is_english(text) is tower.english
             ]
             if rows:
-                yield tower, rows
+                yield at, rows
 
 
 def _detector(manifest: Manifest) -> EnglishDetector | None:

@@ -53,11 +53,23 @@ class Preparation:
         pixels = np.asarray(scaled)
         if self.resize == "longest":
             square = np.full((self.size, self.size, 3), self.fill, np.uint8)
-            left, top = (self.size - width) // 2, (self.size - height) // 2
+            left, top = -self._cut(width), -self._cut(height)
             square[top : top + height, left : left + width] = pixels
             return square
-        left, top = (round((length - self.size) / 2) for length in (width, height))
+        left, top = self._cut(width), self._cut(height)
         return pixels[top : top + self.size, left : left + self.size]
+
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of so many pixels that the square shows, see `FramingEncoder`."""
+        across, down = self._scaled(width, height)
+        left, top = self._cut(across), self._cut(down)
+        return left / across, top / down, (left + self.size) / across, (top + self.size) / down
+
+    def _cut(self, length: int) -> int:
+        """Pixels of a scaled side before the square begins; below 0 where the square is wider."""
+        if self.resize == "longest":
+            return -((self.size - length) // 2)
+        return round((length - self.size) / 2)
 
     def _scaled(self, width: int, height: int) -> tuple[int, int]:
         if self.resize == "squash":

@@ -17,7 +17,7 @@ from .runtime import Runtime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
     from xsearch.core.encoder import Float32
 
@@ -59,6 +59,10 @@ class OnnxTextTower:
             features[rows, : found.shape[1]] = found * used[:, :, None]
             mask[rows, : found.shape[1]] = used
         return features, mask
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters of each token of each text, see `SpanEncoder`."""
+        return spans(self._tokenizer.get(), texts, self._context_length)
 
     def _run(self, output: str, ids: Sequence[Sequence[int]]) -> tuple[Float32, NDArray[np.bool_]]:
         """Run the graph on one batch of token ids, padded to its longest; also the mask."""
@@ -109,12 +113,29 @@ def tokenise(
 ) -> tuple[list[list[int]], NDArray[np.bool_]]:
     """Token ids of each text by a `cutting` tokenizer, and which texts were cut."""
     limit = context_length * CHARACTERS_PER_TOKEN
-    encoded = tokenizer.encode_batch([_readable(text[:limit]) for text in texts])
+    encoded = _encode(tokenizer, texts, limit)
     cut = [
         bool(found.overflowing) or len(text) > limit
         for found, text in zip(encoded, texts, strict=True)
     ]
     return [found.ids for found in encoded], np.array(cut, np.bool_)
+
+
+def spans(
+    tokenizer: Tokenizer | QuickTokenizer, texts: Sequence[str], context_length: int
+) -> list[list[tuple[int, int]]]:
+    """The characters of each token that `tokenise` gives: [start, end), (0, 0) for marks.
+
+    They are those of the text as `readable` makes it.
+    """
+    encoded = _encode(tokenizer, texts, context_length * CHARACTERS_PER_TOKEN)
+    return [[(start, end) for start, end in found.offsets] for found in encoded]
+
+
+def _encode(
+    tokenizer: Tokenizer | QuickTokenizer, texts: Sequence[str], limit: int
+) -> list[Encoding]:
+    return tokenizer.encode_batch([readable(text[:limit]) for text in texts])
 
 
 def pad(ids: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -141,6 +162,6 @@ def batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> Iterator[
         yield batch
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """The text with lone surrogates, which no tokenizer takes, as replacement characters."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

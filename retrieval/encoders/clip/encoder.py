@@ -18,8 +18,9 @@ from xsearch.core.errors import EncoderError, UsageError
 from ..names import LOCAL_DIR, alias_of, canonical
 from ..pictures import check_pixels
 from ..runtime import first_line
-from ..texts import TOKENS_PER_BATCH, batches, pad, tokenise
+from ..texts import TOKENS_PER_BATCH, batches, pad, spans, tokenise
 from . import device as devices
+from .attribution import attribute
 from .build import build, quiet
 from .hub import fetch
 from .identity import fingerprint
@@ -136,6 +137,10 @@ class TorchEncoder:
         """Turn an upright picture into uint8 (S, S, 3) RGB, see `Preparation.apply`."""
         return self._network.preparation.apply(image)
 
+    def frame(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a picture of so many pixels that the input shows, see `FramingEncoder`."""
+        return self._network.preparation.frame(width, height)
+
     def embed_images(self, batch: UInt8) -> Float32:
         """Embed uint8 (n, S, S, 3) into float32 (n, dim), unit length."""
         return self._run_images(batch, 0, (self.dim,))
@@ -166,6 +171,19 @@ class TorchEncoder:
             features[rows, : mask.shape[1]] = found * mask[:, :, None]
             used[rows, : mask.shape[1]] = mask
         return features, used
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters of each token of each text, see `SpanEncoder`."""
+        return spans(self._network.tokenizer, texts, self._network.context_length)
+
+    def attribute(self, pixels: UInt8, vectors: Float32) -> tuple[Float32, str]:
+        """Where a picture's vector comes from, see `AttributingEncoder` and `attribution.py`."""
+        check_pixels(pixels[None], self._network.preparation.size)
+        inputs = torch.tensor(pixels[None]).to(self._device)
+        with self._lock, _plainly(f"{self.name} failed on a picture"):
+            wanted = torch.tensor(vectors).to(self._device)
+            found, method = attribute(self._network, inputs, wanted)
+        return _array(found), method
 
     def _run_images(self, batch: UInt8, output: int, empty: tuple[int, ...]) -> Float32:
         """Run the image tower on as many pictures at once as fit; `empty` shapes no rows."""

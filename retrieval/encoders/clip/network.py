@@ -129,18 +129,31 @@ class ClipNetwork(nn.Module):
         if self._patches:
             pooled, regions = visual(planes)
             return unit(pooled), regions
-        maps = visual.trunk.forward_features(planes) if hasattr(visual, "trunk") else None
-        if maps is None:  # open_clip's own ResNet
-            maps = visual.stem(planes)
-            for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-                maps = stage(maps)
-            return unit(visual.attnpool(maps)), maps.flatten(2).transpose(1, 2)
-        pooled = visual.head(visual.trunk.forward_head(maps))
-        if maps.ndim == 3:
-            return unit(pooled), maps[:, getattr(visual.trunk, "num_prefix_tokens", 0) :]
-        if getattr(visual.trunk, "output_fmt", "NCHW") == "NHWC":
-            return unit(pooled), maps.flatten(1, 2)
-        return unit(pooled), maps.flatten(2).transpose(1, 2)
+        maps = self.features(planes)
+        return unit(self.pool(maps)), in_rows(maps, visual)
+
+    def features(self, planes: Tensor) -> Tensor:
+        """What is pooled of scaled planes, where the tower is none of open_clip's transformers.
+
+        Tokens (n, t, C), class tokens first, or maps (n, C, H, W), with timm also (n, H, W, C).
+        """
+        visual = self.net.visual
+        if hasattr(visual, "trunk"):
+            found: Tensor = visual.trunk.forward_features(planes)
+            return found
+        maps: Tensor = visual.stem(planes)  # open_clip's own ResNet
+        for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            maps = stage(maps)
+        return maps
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """The joint space's vectors (n, dim), of any length, of such features."""
+        visual = self.net.visual
+        if hasattr(visual, "trunk"):
+            pooled: Tensor = visual.head(visual.trunk.forward_head(maps))
+            return pooled
+        attended: Tensor = visual.attnpool(maps)
+        return attended
 
     def texts(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors (n, dim) and token features (n, t, C) of ids and mask, int64 (n, t)."""
@@ -163,6 +176,16 @@ class ClipNetwork(nn.Module):
 def unit(vectors: Tensor) -> Tensor:
     """Scale vectors along the last axis to unit length, in fp32."""
     return functional.normalize(vectors.float(), dim=-1)
+
+
+def in_rows(maps: Tensor, visual: Any) -> Tensor:
+    """Regions (n, R, C), row by row, of what `ClipNetwork.features` gives."""
+    trunk = getattr(visual, "trunk", None)
+    if maps.ndim == 3:
+        return maps[:, getattr(trunk, "num_prefix_tokens", 0) :]
+    if getattr(trunk, "output_fmt", "NCHW") == "NHWC":
+        return maps.flatten(1, 2)
+    return maps.flatten(2).transpose(1, 2)
 
 
 def _to_the_end(text: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
