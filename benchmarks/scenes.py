@@ -11,39 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from common import describe
-from numpy.typing import NDArray
-from PIL import Image
+from scorers import Scorer, scorers_of
 
-from xsearch.core.encoder import DualEncoder
 from xsearch.data.scenes import KINDS, SPLITS, Scene, scene
 from xsearch.retrieval.encoders import load_encoder
 from xsearch.training.evaluation.bootstrap import Float64, Int64, estimates
 
-Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[NDArray[Any]]]
-"""Scores of each picture's own texts, higher for what fits better."""
-
 _BATCH = 64
 _SAMPLES = 1_000
-
-
-def by_cosine(encoder: DualEncoder) -> Scorer:
-    """The dual encoder's own score."""
-
-    def scores(
-        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
-    ) -> list[NDArray[Any]]:
-        prepared = np.stack([encoder.preprocess(picture) for picture in pictures])
-        images = encoder.embed_images(prepared)
-        words = encoder.embed_texts([text for own in texts for text in own]).vectors
-        ends = np.cumsum([len(own) for own in texts])[:-1]
-        return [own @ image for own, image in zip(np.split(words, ends), images, strict=True)]
-
-    return scores
 
 
 def pairs(scenes: Sequence[Scene], scorer: Scorer) -> tuple[Float64, list[str], Int64]:
@@ -96,10 +76,11 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="test")
     parser.add_argument("--scenes", type=int, default=1_000, help="how many, of seeds 0, 1, ...")
     parser.add_argument("--encoder", default="builtin")
+    parser.add_argument("--reranker", type=Path, help="its folder; the encoder's own by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     options = parser.parse_args()
     scenes = [scene(options.split, seed) for seed in range(options.scenes)]
-    scorers = {"cosine": by_cosine(load_encoder(options.encoder))}
+    scorers = scorers_of(load_encoder(options.encoder), options.reranker)
     found = {name: accuracy(scenes, scorer) for name, scorer in scorers.items()}
     report = describe(
         "scenes",

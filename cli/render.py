@@ -26,7 +26,7 @@ _STAGES = {
     "pictures": "Embedding pictures",
     "texts": "Embedding texts",
     "train": "Training",
-    "export": "Writing the encoder",
+    "export": "Writing the model",
     "tag": "Comparing with labels",
     "compare": "Comparing pictures",
     "look": "Looking at files",

@@ -1,9 +1,11 @@
-"""`xsearch train`: a dual encoder from pictures with captions."""
+"""`xsearch train`: an encoder, or a reranker for one, from pictures with captions."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,7 @@ from xsearch.cli.render import (
     write_json,
     write_line,
 )
+from xsearch.cli.train_rerank import refuse, rerank_settings, run_rerank, write_rerank_report
 from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 
@@ -52,8 +55,11 @@ def register(app: typer.Typer) -> None:
 def train(
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", help="Where the encoder, its log and all else go."),
+        typer.Option("--out", metavar="DIR", help="Where the result, its log and all else go."),
     ],
+    task: Annotated[
+        str, typer.Option("--task", metavar="encoder|rerank", help="What is to be trained.")
+    ] = "encoder",
     data: Annotated[
         list[Path] | None,
         typer.Option(
@@ -89,7 +95,8 @@ def train(
             "--encoder",
             metavar="NAME|DIR",
             help="What to start from: `builtin` (default), builtin:multilingual, "
-            "open_clip:ARCH/PRETRAINED, or a folder that training made.",
+            "open_clip:ARCH/PRETRAINED, or a folder that training made. With --task rerank: whose "
+            "regions and tokens are read.",
             show_default=False,
         ),
     ] = None,
@@ -118,14 +125,16 @@ def train(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Default: 10.", show_default=False)
+        int | None,
+        typer.Option("--epochs", help="Default: 10; reranker: 16.", show_default=False),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Pairs compared at once; 128.", show_default=False),
+        typer.Option("--batch-size", help="Pairs a step; 128, reranker: 64.", show_default=False),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option("--lr", help="Learning rate; 1e-4.", show_default=False)
+        float | None,
+        typer.Option("--lr", help="Learning rate; 1e-4, reranker: 6e-4.", show_default=False),
     ] = None,
     loss: Annotated[
         str | None,
@@ -158,7 +167,7 @@ def train(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train or fine-tune a dual encoder on pictures with captions."""
+    """Train an encoder, or a reranker for one, on pictures with captions."""
     from xsearch.core.extras import require
 
     require("torch", "train", "xsearch train")
@@ -177,10 +186,23 @@ def train(
         "run.device": device,
         "run.precision": precision,
     }
+    if task not in ("encoder", "rerank"):
+        raise UsageError(f"--task {task}: give encoder or rerank")
+    if task == "rerank":
+        own = {"--image-tower": image_tower, "--text-tower": text_tower}
+        refuse(own | {"--loss": loss, "--precision": precision})
+        reranking = rerank_settings(out, config, resume, given, settings or [])
+        with progress_bar() as bar, _told():
+            made = run_rerank(reranking, out, resume, _follow(bar))
+        if as_json:
+            write_json(made.to_dict())
+        else:
+            write_rerank_report(made, reranking.encoder)
+        return
     if encoder is not None and (image_tower or text_tower):
         raise UsageError("give --encoder, or --image-tower and --text-tower, not both")
     chosen = _settings(out, config, resume, given, settings or [])
-    with progress_bar() as bar:
+    with progress_bar() as bar, _told():
         report = _run(chosen, out, resume, _follow(bar))
     if int(os.environ.get("RANK", "0")):
         return
@@ -196,27 +218,28 @@ def _settings(
     """The stored, read or default settings, with those of the command line in place."""
     from xsearch.training.config import TrainConfig, read_config
     from xsearch.training.folder import stored_config
-    from xsearch.training.settings import parsed, with_settings
+    from xsearch.training.settings import with_words
 
     if config is not None:
         base = read_config(config)
     else:
         base = stored_config(absolute(out)) if resume else TrainConfig()
-    values = {name: value for name, value in given.items() if value is not None}
-    for word in words:
-        name, mark, text = word.partition("=")
-        if not mark:
-            raise UsageError(f"--set {word}: write it as NAME=VALUE, such as ema.decay=0.999")
-        values[name] = parsed(base, name, text)
-    return with_settings(base, values)
+    return with_words(base, given, words)
 
 
 def _run(config: TrainConfig, out: Path, resume: bool, progress: ProgressCallback) -> TrainReport:
-    from xsearch.training.trainer import Interrupted
     from xsearch.training.trainer import train as run
 
+    return run(config, out, resume=resume, progress=progress)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say how to go on where Ctrl-C ended a run that had something to save."""
+    from xsearch.training.stopping import Interrupted
+
     try:
-        return run(config, out, resume=resume, progress=progress)
+        yield
     except Interrupted as stop:
         complain(str(stop))
         sys.stdout.flush()

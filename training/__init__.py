@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from xsearch.training.evaluation.zero_shot import Classification, classify
     from xsearch.training.pull import PulledModel, export_model, pull_model
     from xsearch.training.report import TrainReport
-    from xsearch.training.trainer import Interrupted, train
+    from xsearch.training.rerank.config import RerankConfig
+    from xsearch.training.rerank.report import RerankReport
+    from xsearch.training.rerank.trainer import train_reranker
+    from xsearch.training.stopping import Interrupted
+    from xsearch.training.trainer import train
 
 _LAZY = {
     "TEMPLATES": "xsearch.retrieval.phrases",
@@ -39,10 +43,12 @@ _LAZY = {
     "Classification": "xsearch.training.evaluation.zero_shot",
     "Dataset": "xsearch.data.records",
     "Evaluation": "xsearch.training.evaluation.results",
-    "Interrupted": "xsearch.training.trainer",
+    "Interrupted": "xsearch.training.stopping",
     "LanguageEvaluation": "xsearch.training.evaluation.results",
     "PulledModel": "xsearch.training.pull",
     "Recalls": "xsearch.training.evaluation.metrics",
+    "RerankConfig": "xsearch.training.rerank.config",
+    "RerankReport": "xsearch.training.rerank.report",
     "TrainConfig": "xsearch.training.config",
     "TrainReport": "xsearch.training.report",
     "bleu": "xsearch.training.evaluation.captions",
@@ -61,6 +67,7 @@ _LAZY = {
     "retrieval": "xsearch.training.evaluation.metrics",
     "tables": "xsearch.training.evaluation.tables",
     "train": "xsearch.training.trainer",
+    "train_reranker": "xsearch.training.rerank.trainer",
     "write_report": "xsearch.training.evaluation.report",
 }
 
@@ -74,6 +81,8 @@ __all__ = [
     "LanguageEvaluation",
     "PulledModel",
     "Recalls",
+    "RerankConfig",
+    "RerankReport",
     "TrainConfig",
     "TrainReport",
     "bleu",
@@ -92,6 +101,7 @@ __all__ = [
     "retrieval",
     "tables",
     "train",
+    "train_reranker",
     "write_report",
 ]
 

@@ -56,6 +56,20 @@ def with_settings(settings: T, values: Mapping[str, Any]) -> T:
     return typing.cast(T, _replaced(settings, read))
 
 
+def with_words(settings: T, values: Mapping[str, Any], words: Sequence[str]) -> T:
+    """The settings with values in place, but for those that are None, and words of `--set`.
+
+    Raises UsageError, as `with_settings`, and for a word that is no NAME=VALUE.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    for word in words:
+        name, mark, text = word.partition("=")
+        if not mark:
+            raise UsageError(f"--set {word}: write it as NAME=VALUE, such as schedule.epochs=5")
+        given[name] = parsed(settings, name, text)
+    return with_settings(settings, given)
+
+
 def parsed(settings: Any, path: str, text: str) -> Any:
     """What the words of `--set section.name=value` mean for this setting.
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +25,7 @@ from .log import CURVES, Log, draw_curves
 from .measure import Validation
 from .report import TrainReport
 from .sources import sources_of
+from .stopping import Interrupted, Stop
 from .towers import build_encoder
 
 require("torch", "train", "training")
@@ -38,10 +35,6 @@ import torch  # noqa: E402
 from .learner import DivergedError, Learner, Taken, device_of  # noqa: E402
 
 __all__ = ["Interrupted", "train"]
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after the state was saved; the message says how to go on."""
 
 
 def train(
@@ -72,7 +65,7 @@ def train(
     found = processes()
     device = device_of(config.run.device, found)
     folder = absolute(out)
-    with joined(device), quiet_pillow(), _Stop() as stop:
+    with joined(device), quiet_pillow(), Stop() as stop:
         opened = open_folder(config, folder, resume=resume)
         run = _prepare(opened.config, folder, device, found, progress)
         try:
@@ -138,7 +131,7 @@ class _Run:
     checkpointed: float = field(default_factory=time.monotonic)
     log: Log | None = None
 
-    def go(self, state: dict[str, Any] | None, stop: _Stop) -> None:
+    def go(self, state: dict[str, Any] | None, stop: Stop) -> None:
         """All epochs that are left."""
         if state is not None:
             self._restore(state)
@@ -155,7 +148,7 @@ class _Run:
             if self.log is not None:
                 self.log.close()
 
-    def _epoch(self, loader: Loader, stop: _Stop) -> None:
+    def _epoch(self, loader: Loader, stop: Stop) -> None:
         """The rest of the epoch that the next step is in."""
         epoch, first = divmod(self.step, self.plan.steps)
         for batches in loader.steps(epoch, first):
@@ -362,40 +355,6 @@ class _Run:
     def _write_log(self, kind: str, **values: Any) -> None:
         if self.log is not None:
             self.log.write(kind, self.step, **values)
-
-
-class _Stop:
-    """Ctrl-C or a request to end, noted until the step is done; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._waits = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._hear)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def between_steps(self) -> Iterator[None]:
-        """While there is something to save; elsewhere the first one ends at once."""
-        self._waits = True
-        try:
-            yield
-        finally:
-            self._waits = False
-
-    def _hear(self, number: int, frame: object) -> None:
-        del number, frame
-        if self.asked or not self._waits:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def _go(run: _Run) -> str:

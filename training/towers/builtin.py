@@ -101,14 +101,13 @@ class Backbone(nn.Module):
 
     def tail(self, x: Tensor, drop: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The other blocks. Returns pooled (n, 1280) and narrow (n, 352) features, class scores
-        (n, 1000), and the last map (n, 1280, s, s). Later blocks are dropped more often.
+        (n, 1000), and the last block's map (n, 352, s, s). Later blocks are dropped more often.
         """
         blocks = list(self.blocks)[FROZEN:]
         for number, block in enumerate(blocks, 1):
             x = block(x, drop * number / len(blocks))
-        maps = self.last(x)
-        pooled = maps.mean((2, 3))
-        return pooled, x.mean((2, 3)), self.classifier(pooled), maps
+        pooled = self.last(x).mean((2, 3))
+        return pooled, x.mean((2, 3)), self.classifier(pooled), x
 
 
 class BuiltinImage(ImageTower):
@@ -140,7 +139,7 @@ class BuiltinImage(ImageTower):
         return features, maps.flatten(2).transpose(1, 2)
 
     def tail(self, x: Tensor, drop: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, class scores and last map of `Backbone.frozen`'s output."""
+        """Features, class scores and last block's map of `Backbone.frozen`'s output."""
         pooled, narrow, logits, maps = self.backbone.tail(x, drop)
         weights = torch.softmax(logits / self.temperature, 1)
         named = functional.normalize(weights @ self.class_vectors, dim=1)

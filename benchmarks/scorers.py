@@ -1,0 +1,66 @@
+"""What scores a picture's texts: the dual encoder, its reranker, and both as a search blends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xsearch.core.encoder import DualEncoder
+from xsearch.core.errors import EncoderError
+from xsearch.retrieval.rerank.find import find_reranker
+
+Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[NDArray[Any]]]
+"""Scores of each picture's own texts, higher for what fits better."""
+
+
+def scorers_of(encoder: DualEncoder, folder: Path | None) -> dict[str, Scorer]:
+    """`cosine`, and with a reranker `rerank` alone and the `blend` that a search orders by."""
+    try:
+        reranker = find_reranker(encoder, folder)
+    except EncoderError:
+        if folder is not None:
+            raise
+        return {"cosine": by_cosine(encoder)}
+    scale = encoder.calibration("text", "image")
+    blend = reranker.info.blend["text-image"]
+
+    def match(
+        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[Any]]:
+        prepared = np.stack([encoder.preprocess(picture) for picture in pictures])
+        memories = reranker.memories(encoder.regions(prepared))  # type: ignore[attr-defined]
+        return [
+            reranker.match(*encoder.tokens(list(own)), memory[None])  # type: ignore[attr-defined]
+            for own, memory in zip(texts, memories, strict=True)
+        ]
+
+    def blended(
+        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[Any]]:
+        dual = by_cosine(encoder)(pictures, texts)
+        return [
+            np.asarray(blend.log_odds(scale.slope * own + scale.intercept, odds))
+            for own, odds in zip(dual, match(pictures, texts), strict=True)
+        ]
+
+    return {"cosine": by_cosine(encoder), "rerank": match, "blend": blended}
+
+
+def by_cosine(encoder: DualEncoder) -> Scorer:
+    """The dual encoder's own score."""
+
+    def scores(
+        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
+    ) -> list[NDArray[Any]]:
+        prepared = np.stack([encoder.preprocess(picture) for picture in pictures])
+        images = encoder.embed_images(prepared)
+        words = encoder.embed_texts([text for own in texts for text in own]).vectors
+        ends = np.cumsum([len(own) for own in texts])[:-1]
+        return [own @ image for own, image in zip(np.split(words, ends), images, strict=True)]
+
+    return scores

@@ -1,0 +1,1 @@
+"""Trains rerankers: networks, hard negatives, the loop, export."""
