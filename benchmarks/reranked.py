@@ -118,7 +118,9 @@ def main() -> None:
     for name, lines in rows.items():
         print(f"\n{name.replace('_', ' ')}")
         for label, figures in lines.items():
-            cells = [f"{f['value']:6.2f} [{f['low']:.1f}, {f['high']:.1f}]" for f in figures.values()]
+            cells = [
+                f"{f['value']:6.2f} [{f['low']:.1f}, {f['high']:.1f}]" for f in figures.values()
+            ]
             print(f"{label:14} " + "  ".join(f"{cell:22}" for cell in cells))
 
 

@@ -1,4 +1,4 @@
-"""What scores a picture's texts: the dual encoder, its reranker, and both as a search blends them."""
+"""What scores the texts of a picture: the dual encoder, its reranker, and the blend of both."""
 
 from __future__ import annotations
 

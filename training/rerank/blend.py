@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xsearch.core.extras import require
 from xsearch.retrieval.rerank.manifest import Blend
 
-from .check import CUTS, Compared, compare
+from .check import CUTS, compare
 
 require("torch", "train", "training")
 
@@ -58,7 +58,7 @@ def fit(network: Reranker, measured: Captioned, encoder: Encoder, device: torch.
         )
         scale = encoder.calibration(*pair.split("-"))
         dual = scale.slope * found.cosines.astype(np.float64) + scale.intercept
-        blends[pair] = _blend(dual, found)
+        blends[pair] = best_blend(dual, found.log_odds.astype(np.float64), found.right)
         share = blends[pair].match / blends[pair].score / scale.slope
         plain, blended = found.recalls(0.0), found.recalls(share)
         for cut in CUTS:
@@ -66,17 +66,19 @@ def fit(network: Reranker, measured: Captioned, encoder: Encoder, device: torch.
     return Fitted(blends, figures)
 
 
-def _blend(dual: Float64, found: Compared) -> Blend:
-    """The best share of the reranker, then slope and intercept of the blended log-odds."""
-    log_odds = found.log_odds.astype(np.float64)
+def best_blend(dual: Float64, match: Float64, right: NDArray[np.bool_]) -> Blend:
+    """The best share of the reranker, then slope and intercept of the blended log-odds.
+
+    Log-odds of candidates (q, n), the dual encoder's and the reranker's, and which are right.
+    """
 
     def worth(share: float) -> float:
-        order = np.argsort(-(dual + share * log_odds), axis=1, kind="stable")
-        ranked = np.take_along_axis(found.right, order, axis=1)
+        order = np.argsort(-(dual + share * match), axis=1, kind="stable")
+        ranked = np.take_along_axis(right, order, axis=1)
         return float(np.mean([ranked[:, :cut].any(1).mean() for cut in CUTS]))
 
     share = max(SHARES, key=worth)
-    slope, intercept = logistic(dual + share * log_odds, found.right, dual)
+    slope, intercept = logistic(dual + share * match, right, dual)
     return Blend(round(slope, 4), round(slope * float(share), 4), round(intercept, 4))
 
 
