@@ -120,7 +120,8 @@ def test_the_folded_backbone_equals_the_published_network() -> None:
         pooled, narrow, scores, maps = backbone.tail(backbone.frozen(planes))
         expected = network.extract_features(planes)
         assert narrow.shape == (5, 352)
-        torch.testing.assert_close(maps, expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(backbone.last(maps), expected, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(narrow, maps.mean((2, 3)))
         torch.testing.assert_close(pooled, expected.mean((2, 3)), atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(scores, network._fc(pooled), atol=1e-3, rtol=1e-3)
 
@@ -161,7 +162,7 @@ def test_regions_are_the_last_map_row_by_row(
     with torch.inference_mode():
         _, regions = parts.images.tower(planes)
     found = made[2].regions(shown)
-    assert found.shape == (5, 81, 1280)
+    assert found.shape == (5, 81, 352)
     flat, expected = (maps.reshape(5, -1) for maps in (found, regions.numpy()))
     flat, expected = (maps / np.linalg.norm(maps, axis=1)[:, None] for maps in (flat, expected))
     assert lowest_cosine(flat, expected) >= 0.999
