@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from painted import COMBINATIONS, captions, losses, painted, painting
 from support import ColourEncoder
 from tiny_models import clip_folder, siglip_folder
@@ -26,7 +27,7 @@ from xsearch.cli.main import run
 from xsearch.core.errors import EncoderError, MissingExtraError, TrainingError, UsageError
 from xsearch.core.reports import Progress
 from xsearch.retrieval.encoders import load_encoder
-from xsearch.retrieval.rerank import OnnxReranker
+from xsearch.retrieval.rerank import Blend, OnnxReranker
 from xsearch.retrieval.rerank.manifest import read_reranker
 
 try:
@@ -362,19 +363,23 @@ def compared(seed: int, told: float) -> Compared:
     return Compared(ids, cosines.astype(np.float32), log_odds.astype(np.float32), right)
 
 
+def _fitted(dual: NDArray[np.float64], found: Compared) -> Blend:
+    return blend.best_blend(dual, found.log_odds.astype(np.float64), found.right)
+
+
 def test_a_reranker_that_knows_counts_for_much_and_one_that_does_not_for_nothing() -> None:
     knows = compared(0, 8.0)
     dual = 10.0 * knows.cosines.astype(np.float64) - 5
-    made = blend._blend(dual, knows)
+    made = _fitted(dual, knows)
     assert made.match / made.score > 0.3
     assert knows.recalls(made.match / made.score / 10)[1] > 95 > knows.recalls(0.0)[1] + 20
     silent = replace(knows, log_odds=np.zeros_like(knows.log_odds))
-    assert blend._blend(dual, silent).match == 0
+    assert _fitted(dual, silent).match == 0
 
 
 def test_a_blend_is_never_worse_than_no_reranking() -> None:
     noise = compared(0, 0.0)
-    made = blend._blend(10.0 * noise.cosines.astype(np.float64) - 5, noise)
+    made = _fitted(10.0 * noise.cosines.astype(np.float64) - 5, noise)
     with_it, without = (noise.recalls(share) for share in (made.match / made.score / 10, 0.0))
     assert sum(with_it.values()) >= sum(without.values()) - 0.5
 
@@ -382,7 +387,7 @@ def test_a_blend_is_never_worse_than_no_reranking() -> None:
 def test_a_blend_keeps_the_mean_probability() -> None:
     found = compared(1, 3.0)
     dual = 10.0 * found.cosines.astype(np.float64) - 5
-    made = blend._blend(dual, found)
+    made = _fitted(dual, found)
     blended = 1 / (1 + np.exp(-made.log_odds(dual, found.log_odds)))
     before = float((1 / (1 + np.exp(-dual))).mean())
     # Right candidates are weighted to the share that the encoder gives them.
@@ -406,7 +411,6 @@ def network() -> Iterator[Reranker]:
 def written(network: Reranker, tmp_path_factory: pytest.TempPathFactory) -> OnnxReranker:
     out = tmp_path_factory.mktemp("written")
     pairs = ("text-image", "image-text")
-    from xsearch.retrieval.rerank import Blend
 
     blends = {pair: Blend(1.0, 0.5, 0.0) for pair in pairs}
     export(network, out, name="small", encoder="e", blend=blends, precision="fp32")
