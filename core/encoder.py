@@ -119,6 +119,17 @@ class JointEncoder(Protocol):
         """What `embed_images` and `regions` give of uint8 (n, S, S, 3)."""
 
 
+def embed_and_look(encoder: DualEncoder, batch: UInt8) -> tuple[Float32, Float32]:
+    """Vectors and regions of uint8 (n, S, S, 3), in one run where the encoder is a `JointEncoder`.
+
+    It has to be a `RegionEncoder` otherwise.
+    """
+    if isinstance(encoder, JointEncoder):
+        return encoder.embed_with_regions(batch)
+    assert isinstance(encoder, RegionEncoder)
+    return encoder.embed_images(batch), encoder.regions(batch)
+
+
 @runtime_checkable
 class LabelEncoder(Protocol):
     """Optional: an encoder that knows how sharp the probabilities of labels are."""

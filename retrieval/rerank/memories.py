@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xsearch.core.encoder import JointEncoder, RegionEncoder
+from xsearch.core.encoder import RegionEncoder, embed_and_look
 from xsearch.core.images import quiet_pillow
 from xsearch.core.ordered import map_in_order
 from xsearch.indexer.content import read_picture
@@ -84,9 +84,7 @@ class Memories:
 
     def embed(self, pixels: UInt8) -> tuple[Float32, Int8]:
         """The encoder's vectors float32 (n, dim) of pictures, and their memories."""
-        if not isinstance(self.encoder, JointEncoder):
-            return self.encoder.embed_images(pixels), self.memories(pixels)
-        vectors, regions = self.encoder.embed_with_regions(pixels)
+        vectors, regions = embed_and_look(self.encoder, pixels)
         return vectors, self.reranker.memories(regions)
 
     def of(self, snapshot: Snapshot, ids: Sequence[int]) -> dict[int, Int8]:

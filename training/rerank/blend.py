@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xsearch.core.extras import require
 from xsearch.retrieval.rerank.manifest import Blend
 
-from .check import CUTS, compare
+from .check import CUTS, compare, recalls
 
 require("torch", "train", "training")
 
@@ -73,9 +73,7 @@ def best_blend(dual: Float64, match: Float64, right: NDArray[np.bool_]) -> Blend
     """
 
     def worth(share: float) -> float:
-        order = np.argsort(-(dual + share * match), axis=1, kind="stable")
-        ranked = np.take_along_axis(right, order, axis=1)
-        return float(np.mean([ranked[:, :cut].any(1).mean() for cut in CUTS]))
+        return float(np.mean(list(recalls(dual + share * match, right).values())))
 
     share = max(SHARES, key=worth)
     slope, intercept = logistic(dual + share * match, right, dual)

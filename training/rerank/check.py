@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +44,17 @@ class Compared:
 
     def recalls(self, weight: float) -> dict[int, float]:
         """Percentage of queries with a right one among the first, by cut, with a blend's weight."""
-        order = np.argsort(-(self.cosines + weight * self.log_odds), axis=1, kind="stable")
-        ranked = np.take_along_axis(self.right, order, axis=1)
-        return {cut: 100 * float(ranked[:, :cut].any(1).mean()) for cut in CUTS}
+        return recalls(self.cosines + weight * self.log_odds, self.right)
+
+
+def recalls(values: NDArray[np.floating[Any]], right: NDArray[np.bool_]) -> dict[int, float]:
+    """Percentage of queries with a right candidate among the first, by cut.
+
+    Values of candidates (q, n), the best the highest, and which are right.
+    """
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranked = np.take_along_axis(right, order, axis=1)
+    return {cut: 100 * float(ranked[:, :cut].any(1).mean()) for cut in CUTS}
 
 
 @torch.inference_mode()

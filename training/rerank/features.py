@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xsearch.core.encoder import DualEncoder, RegionEncoder
+from xsearch.core.encoder import DualEncoder, RegionEncoder, embed_and_look
 from xsearch.core.errors import StorageError
 from xsearch.core.ordered import map_in_order
 from xsearch.core.reports import Progress, ProgressCallback
+from xsearch.training.checkpoint import replacing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -172,18 +173,23 @@ def _make_view(
         with closing(opened):
             for start in range(0, count, BATCH):
                 size = min(BATCH, count - start)
-                pixels = np.stack([found for _, found in islice(opened, size)])
-                regions = encoder.regions(pixels)
+                pixels = np.stack([each for _, each in islice(opened, size)])
+                # The vectors of other views are of no use.
+                found, regions = (
+                    (np.zeros((size, 1)), encoder.regions(pixels))
+                    if view
+                    else embed_and_look(encoder, pixels)
+                )
                 if kept is None:
                     shape = (count, *regions.shape[1:])
                     kept = np.lib.format.open_memmap(places[0], "w+", np.float16, shape)
                 kept[start : start + size] = regions
-                # The vectors of other views are of no use.
-                vectors.append(encoder.embed_images(pixels) if not view else np.zeros((size, 1)))
+                vectors.append(found)
                 progress(Progress("pictures", start + size, count, detail=f"view {view + 1}"))
         if isinstance(kept, np.memmap):
             kept.flush()
-        _save(places[1], np.concatenate(vectors).astype(np.float32))
+        with replacing(places[1]) as file:
+            np.save(file, np.concatenate(vectors).astype(np.float32))
     except OSError as error:
         raise StorageError(
             f"{places[0].parent} cannot be written: {error.strerror or error}; free some space, or "
@@ -210,19 +216,5 @@ def _chunks(texts: Sequence[str], progress: ProgressCallback) -> Iterator[Sequen
 
 
 def _write(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    partial = path.with_name(f".{path.name}")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}; free some space"
-        ) from error
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)
+    with replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)

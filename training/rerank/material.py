@@ -89,8 +89,6 @@ class RerankMaterial:
     wrongs: Wrongs | None
     scenes: Scenes | None
     validation: Captioned | None
-    images: int
-    captions: int
     languages: tuple[str, ...]
     leaks: int
     problems: tuple[str, ...]
@@ -147,8 +145,6 @@ def gather(
         wrongs=wrongs,
         scenes=scenes,
         validation=validation,
-        images=len(learnt),
-        captions=len(train.owners),
         languages=tuple(sorted({language for record in learnt for language in record.captions})),
         leaks=found.leaks,
         problems=found.problems,
