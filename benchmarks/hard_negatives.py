@@ -20,13 +20,11 @@ from corruptions import Blind, Pair, made, refined
 from numpy.typing import NDArray
 from PIL import Image
 from recall import read_split
-from scorers import Scorer, scorers_of
+from scorers import Scorer, by_kind, scorers_of, show
 
 from xsearch.data.corruptions import KINDS
 from xsearch.retrieval.encoders import load_encoder
-from xsearch.training.evaluation.bootstrap import Float64, Int64, estimates
-
-_SAMPLES = 1_000
+from xsearch.training.evaluation.bootstrap import Float64
 
 
 def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> Float64:
@@ -42,24 +40,6 @@ def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> Float64:
         true, wrong = scores[::2], scores[1::2]
         found[members] = 0.5 * ((true > wrong).astype(float) + (true >= wrong))
     return found
-
-
-def by_kind(pairs: list[Pair], found: Float64) -> dict[str, dict[str, float]]:
-    """Of each kind, and of all: pairs, the share that is right, its interval."""
-    kinds = np.array([pair.kind for pair in pairs])
-    masks = {"all": np.ones(len(pairs), bool)} | {kind: kinds == kind for kind in KINDS}
-    _, owners = np.unique([pair.file for pair in pairs], return_inverse=True)
-
-    def shares(weights: Int64) -> Float64:
-        sums = [((found * weights)[mask].sum(), weights[mask].sum()) for mask in masks.values()]
-        return np.array([100 * top / max(below, 1) for top, below in sums])
-
-    figures = estimates(shares, owners, samples=_SAMPLES)
-    return {
-        name: {"pairs": int(mask.sum())}
-        | {key: round(value, 2) for key, value in each.to_dict().items()}
-        for (name, mask), each in zip(masks.items(), figures, strict=True)
-    }
 
 
 def main() -> None:
@@ -78,8 +58,10 @@ def main() -> None:
         blind = Blind([text for texts in train.values() for text in texts], 0.1)
         pairs = refined(pairs, blind.gaps(pairs), options.seed)
     scorers = scorers_of(load_encoder(options.encoder), options.reranker)
+    kinds = [pair.kind for pair in pairs]
+    _, owners = np.unique([pair.file for pair in pairs], return_inverse=True)
     rows = {
-        name: by_kind(pairs, wins(pairs, folder / "images", scorer))
+        name: by_kind(wins(pairs, folder / "images", scorer), kinds, owners, KINDS)
         for name, scorer in scorers.items()
     }
     report = describe("hard_negatives", data=f"flickr8k {options.split}", **rows)
@@ -87,11 +69,7 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(f"{report['machine']}; {report['date']}; {report['data']}")
-    for name, figures in rows.items():
-        print(f"\n{name:18} pairs  right  interval")
-        for kind, each in figures.items():
-            span = f"{each['low']:.1f} to {each['high']:.1f}"
-            print(f"{kind:18} {each['pairs']:5}  {each['value']:5.1f}  {span}")
+    show(rows)
 
 
 if __name__ == "__main__":

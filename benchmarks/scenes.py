@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from common import describe
-from scorers import Scorer, scorers_of
+from scorers import Scorer, by_kind, scorers_of, show
 
 from xsearch.data.scenes import KINDS, SPLITS, Scene, scene
 from xsearch.retrieval.encoders import load_encoder
-from xsearch.training.evaluation.bootstrap import Float64, Int64, estimates
+from xsearch.training.evaluation.bootstrap import Float64, Int64
 
 _BATCH = 64
-_SAMPLES = 1_000
 
 
 def pairs(scenes: Sequence[Scene], scorer: Scorer) -> tuple[Float64, list[str], Int64]:
@@ -55,20 +54,7 @@ def _texts(each: Scene) -> list[str]:
 
 def accuracy(scenes: Sequence[Scene], scorer: Scorer) -> dict[str, dict[str, float]]:
     """Of each kind of wrong caption, and of all: pairs, share that is right, its interval."""
-    wins, kinds, owners = pairs(scenes, scorer)
-    masks = {"all": np.ones(len(wins), bool)}
-    masks |= {kind: np.array(kinds) == kind for kind in KINDS}
-
-    def shares(weights: Int64) -> Float64:
-        weighted = [(wins * weights)[mask].sum() / weights[mask].sum() for mask in masks.values()]
-        return np.array(weighted)
-
-    found = estimates(shares, owners, samples=_SAMPLES)
-    return {
-        name: {"pairs": int(mask.sum())}
-        | {key: round(value, 4) for key, value in estimate.to_dict().items()}
-        for (name, mask), estimate in zip(masks.items(), found, strict=True)
-    }
+    return by_kind(*pairs(scenes, scorer), KINDS)
 
 
 def main() -> None:
@@ -92,11 +78,7 @@ def main() -> None:
         print(json.dumps(report))
         return
     print(f"{report['machine']}; {report['date']}; {report['data']}; {report['encoder']}")
-    for name, rows in found.items():
-        print(f"\n{name:18} pairs  right  interval")
-        for kind, row in rows.items():
-            span = f"{row['low']:.1%} to {row['high']:.1%}"
-            print(f"{kind:18} {row['pairs']:5}  {row['value']:.1%}  {span}")
+    show(found)
 
 
 if __name__ == "__main__":

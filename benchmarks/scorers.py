@@ -13,9 +13,12 @@ from PIL import Image
 from xsearch.core.encoder import DualEncoder
 from xsearch.core.errors import EncoderError
 from xsearch.retrieval.rerank.find import find_reranker
+from xsearch.training.evaluation.bootstrap import Float64, Int64, estimates
 
 Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[NDArray[Any]]]
 """Scores of each picture's own texts, higher for what fits better."""
+
+_SAMPLES = 1_000
 
 
 def scorers_of(encoder: DualEncoder, folder: Path | None) -> dict[str, Scorer]:
@@ -64,3 +67,34 @@ def by_cosine(encoder: DualEncoder) -> Scorer:
         return [own @ image for own, image in zip(np.split(words, ends), images, strict=True)]
 
     return scores
+
+
+def by_kind(
+    right: Float64, kinds: Sequence[str], owners: Int64, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Of each kind of pair, and of all: pairs, the share that is right, its interval.
+
+    Pairs of one owner, a picture, are drawn together.
+    """
+    masks = {"all": np.ones(len(right), bool)}
+    masks |= {name: np.array(kinds) == name for name in names}
+
+    def shares(weights: Int64) -> Float64:
+        sums = [((right * weights)[mask].sum(), weights[mask].sum()) for mask in masks.values()]
+        return np.array([top / max(below, 1) for top, below in sums])
+
+    found = estimates(shares, owners, samples=_SAMPLES)
+    return {
+        name: {"pairs": int(mask.sum())}
+        | {key: round(value, 4) for key, value in estimate.to_dict().items()}
+        for (name, mask), estimate in zip(masks.items(), found, strict=True)
+    }
+
+
+def show(rows: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Print what `by_kind` found, by scorer."""
+    for name, figures in rows.items():
+        print(f"\n{name:18} pairs  right  interval")
+        for kind, row in figures.items():
+            span = f"{row['low']:.1%} to {row['high']:.1%}"
+            print(f"{kind:18} {row['pairs']:5}  {row['value']:.1%}  {span}")
