@@ -169,7 +169,7 @@ def test_regions_cover_the_picture_row_by_row(encoder: OnnxEncoder) -> None:
     changed = picture.copy()
     changed[:, :40, -40:] = noise(1)[:, :40, -40:]
     before, after = encoder.regions(picture), encoder.regions(changed)
-    assert before.shape == (1, 81, 352)
+    assert before.shape == (1, 81, 512)
     assert before.dtype == np.float32
     moved = np.abs(after - before).sum(axis=2).reshape(9, 9)
     row, column = np.unravel_index(moved.argmax(), moved.shape)

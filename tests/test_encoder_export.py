@@ -154,7 +154,7 @@ def test_the_files_say_what_torch_says(
         assert lowest_cosine(found, np.roll(expected, 1, axis=0)) < 0.95
 
 
-def test_regions_are_the_last_map_row_by_row(
+def test_regions_are_the_last_map_beside_finer_ones_row_by_row(
     parts: Parts, made: tuple[Path, Agreement, OnnxEncoder]
 ) -> None:
     shown = pictures()
@@ -162,7 +162,7 @@ def test_regions_are_the_last_map_row_by_row(
     with torch.inference_mode():
         _, regions = parts.images.tower(planes)
     found = made[2].regions(shown)
-    assert found.shape == (5, 81, 352)
+    assert found.shape == (5, 81, 512)
     flat, expected = (maps.reshape(5, -1) for maps in (found, regions.numpy()))
     flat, expected = (maps / np.linalg.norm(maps, axis=1)[:, None] for maps in (flat, expected))
     assert lowest_cosine(flat, expected) >= 0.999

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 ARCHITECTURE = "efficientnet-lite2"
 FROZEN = 15
 """Blocks that stay as ImageNet made them; what they say of a picture is computed once."""
+FINER = (3, 6, 10)
+"""The blocks, last or late of those at strides 4, 8 and 16, that regions show beside the last one:
+colours and outlines, of which that knows less."""
 FLOOR = 1e-6
 """Added under the square root of pooled features, whose slope is infinite at 0."""
 PIXELS = Pixels(Preparation(LITE[ARCHITECTURE][0]), (LITE_MEAN,) * 3, (LITE_STD,) * 3)
@@ -34,6 +38,14 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
     result = -(-size // stride)
     total = max((result - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2, result
+
+
+def around(maps: Tensor, side: int) -> Tensor:
+    """Maps (n, C, s, s) averaged around the centre of each cell of a coarser one, (n, C, side,
+    side), where s halved (rounded up) some times is `side`: convolutions of stride 2 lie so.
+    """
+    ratio = 2 ** round(math.log2(maps.shape[-1] / side))
+    return functional.avg_pool2d(maps, ratio + 1, ratio, ratio // 2, count_include_pad=False)
 
 
 class Convolution(nn.Module):
@@ -94,10 +106,17 @@ class Backbone(nn.Module):
 
     def frozen(self, planes: Tensor) -> Tensor:
         """Scaled planes (n, 3, S, S) to the map after the first `FROZEN` blocks."""
+        return self.frozen_and_finer(planes)[0]
+
+    def frozen_and_finer(self, planes: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The same map, and those of the blocks `FINER`, (n, C, s, s) of different C and s."""
         x = self.stem(planes.contiguous(memory_format=torch.channels_last))
-        for block in list(self.blocks)[:FROZEN]:
+        finer = []
+        for number, block in enumerate(list(self.blocks)[:FROZEN]):
             x = block(x)
-        return cast(Tensor, x)
+            if number in FINER:
+                finer.append(x)
+        return cast(Tensor, x), finer
 
     def tail(self, x: Tensor, drop: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The other blocks. Returns pooled (n, 1280) and narrow (n, 352) features, class scores
@@ -134,8 +153,11 @@ class BuiltinImage(ImageTower):
         self.width = int(pooled + backbone.last.weight.shape[1] + dim)
 
     def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ImageTower`."""
-        features, _, maps = self.tail(self.backbone.frozen(planes))
+        """See `ImageTower`; regions are the last block's map beside finer ones, averaged."""
+        frozen, finer = self.backbone.frozen_and_finer(planes)
+        features, _, maps = self.tail(frozen)
+        side = int(maps.shape[-1])
+        maps = torch.cat([maps, *(around(each, side) for each in finer)], 1)
         return features, maps.flatten(2).transpose(1, 2)
 
     def tail(self, x: Tensor, drop: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
