@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,14 @@ try:
 
     from xsearch.training.losses import matching
     from xsearch.training.rerank import blend
+    from xsearch.training.rerank.agreement import Background, Words
     from xsearch.training.rerank.check import Compared
     from xsearch.training.rerank.export import export
     from xsearch.training.rerank.features import same_as_before
     from xsearch.training.rerank.hard import groups, neighbours
-    from xsearch.training.rerank.learner import Plan, cover
-    from xsearch.training.rerank.network import STEP, Reranker, RerankerShape
+    from xsearch.training.rerank.learner import cover
+    from xsearch.training.rerank.network import STEP, Reranker, RerankerShape, coordinates
+    from xsearch.training.rerank.plan import Plan
 except (ImportError, MissingExtraError) as error:
     pytest.skip(f"needs the extra `train`: {error}", allow_module_level=True)
 
@@ -51,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "network.width": 32,
+    "network.deep": 32,
     "network.heads": 2,
     "network.hidden": 32,
     "network.cross_layers": 1,
@@ -58,9 +62,12 @@ SETTINGS: dict[str, Any] = {
     "material.views": 1,
     "material.wrong": False,
     "material.scenes": 0,
+    "background.captions": 8,
     "batch.pictures": 16,
     "batch.group": 4,
     "align.epochs": 1,
+    "compose.epochs": 0,
+    "compose.steps": 2,
     "schedule.epochs": 1,
     "optimiser.rate": 3e-3,
     "optimiser.average": 0.9,
@@ -167,7 +174,7 @@ def test_scenes_wrong_captions_and_views_are_learnt_from(encoder: str, tmp_path:
     sentences = re.sub(r"(\w+) (above|below) (\w+)", r"a \1 ball is \2 a \3 box", table)
     (data / "captions.jsonl").write_text(sentences)
     changes = {"material__scenes": 3, "material__wrong": True, "material__views": 2}
-    config = settings(encoder, data, batch__scenes=5, **changes)
+    config = settings(encoder, data, batch__scenes=5, compose__epochs=1, **changes)
     report = training.train_reranker(config, tmp_path / "mine")
     assert np.isfinite(report.loss)
     card = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
@@ -203,13 +210,15 @@ def interrupting(after: int) -> Callable[[Progress], None]:
     return follow
 
 
-@pytest.mark.parametrize("after", [3, 4])  # within an epoch of 2 steps, and at its end
+# In scenes alone, at their end, within an epoch of two steps, and at its end.
+@pytest.mark.parametrize("after", [3, 5, 6, 7])
 def test_an_interrupted_run_ends_where_one_that_was_not_does(
     encoder: str, few: Path, tmp_path: Path, after: int
 ) -> None:
-    config = settings(encoder, few, align__epochs=1, schedule__epochs=3, network__dropout=0.2)
+    changes = {"material__scenes": 2, "compose__epochs": 1, "compose__steps": 3}
+    config = settings(encoder, few, schedule__epochs=3, network__dropout=0.2, **changes)
     whole = training.train_reranker(config, tmp_path / "whole")
-    with pytest.raises(training.Interrupted, match=rf"after step {after} of 8.*--resume"):
+    with pytest.raises(training.Interrupted, match=rf"after step {after} of 11.*--resume"):
         training.train_reranker(config, tmp_path / "parts", progress=interrupting(after))
     parts = training.train_reranker(config, tmp_path / "parts", resume=True)
     assert parts.fingerprint == whole.fingerprint
@@ -303,8 +312,8 @@ def test_matching_weighs_true_pairs_as_much_as_the_others_together() -> None:
 def test_grounding_is_the_share_of_attention_that_is_inside() -> None:
     attention = torch.tensor([[0.5, 0.25, 0.25], [1.0, 0.0, 0.0]])
     inside = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
-    found = matching.grounding(attention, inside, torch.tensor([1.0, 0.0]))
-    assert float(found) == pytest.approx(-np.log(0.75))
+    assert float(matching.grounding(attention[:1], inside[:1])) == pytest.approx(-np.log(0.75))
+    assert float(matching.grounding(attention, inside)) > 5  # the second looks elsewhere
 
 
 # Groups and regions
@@ -329,11 +338,42 @@ def test_every_step_is_full_where_many_pictures_share_few_claims() -> None:
     claims = np.array([0] * 30 + [1, 2])
     vectors = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     near = neighbours(vectors, vectors, np.arange(32))
-    plan = Plan(near, claims, pictures=8, group=2, align=1, epochs=2, seed=0)
-    for epoch, shape in ((0, (2, 3)), (1, (4, 2))):
-        assert [step.shape for step in plan.epoch(epoch)] == [shape] * plan.steps
-        again = plan.epoch(epoch)
-        assert all((a == b).all() for a, b in zip(plan.epoch(epoch), again, strict=True))
+    config = settings("e", Path("d"), batch__pictures=8, batch__group=2, schedule__epochs=2)
+    plan = Plan(config, near, claims, scenes=False)
+    assert [epoch.stage for epoch in plan.epochs] == ["align", "match", "match"]
+    for epoch in plan.epochs:
+        made = [step for step in plan.groups(epoch) if step is not None]
+        shape = (2, 3) if epoch.stage == "align" else (4, 2)
+        assert [step.shape for step in made] == [shape] * plan.steps
+        again = [step for step in plan.groups(epoch) if step is not None]
+        assert all((a == b).all() for a, b in zip(made, again, strict=True))
+
+
+def test_stages_follow_one_another_each_with_a_rate_of_its_own() -> None:
+    near = np.tile(np.arange(1, 9), (40, 1))
+    config = settings(
+        *("e", Path("d")),
+        align__epochs=2,
+        compose__epochs=2,
+        compose__steps=5,
+        schedule__epochs=1,
+        align__rate=1.0,
+        compose__rate=2.0,
+        optimiser__rate=3.0,
+    )
+    plan = Plan(config, near, np.arange(40), scenes=True)
+    assert plan.steps == 1
+    ends = [(epoch.stage, epoch.first, epoch.end) for epoch in plan.epochs]
+    assert ends == [
+        *(("align", 0, 1), ("align", 1, 2)),
+        *(("compose", 2, 7), ("compose", 7, 12)),
+        ("match", 12, 13),
+    ]
+    assert plan.groups(plan.epochs[2]) == [None] * 5
+    assert [plan.at(step).number for step in (0, 1, 2, 6, 7, 12)] == [0, 1, 2, 2, 3, 4]
+    rates = [plan.rate(step) for step in range(plan.total)]
+    assert (rates[0], rates[2], rates[12]) == (1, 2, 3)  # warm at once: a tenth is one step
+    assert rates[2:12] == sorted(rates[2:12], reverse=True)
 
 
 def test_neighbours_are_the_nearest_first() -> None:
@@ -409,10 +449,11 @@ def network() -> Iterator[Reranker]:
 
 @pytest.fixture(scope="module")
 def written(network: Reranker, tmp_path_factory: pytest.TempPathFactory) -> OnnxReranker:
-    out = tmp_path_factory.mktemp("written")
-    pairs = ("text-image", "image-text")
+    return write(network, tmp_path_factory.mktemp("written"))
 
-    blends = {pair: Blend(1.0, 0.5, 0.0) for pair in pairs}
+
+def write(network: Reranker, out: Path) -> OnnxReranker:
+    blends = {pair: Blend(1.0, 0.5, 0.0) for pair in ("text-image", "image-text")}
     export(network, out, name="small", encoder="e", blend=blends, precision="fp32")
     return OnnxReranker(out)
 
@@ -425,23 +466,72 @@ def inputs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @pytest.mark.parametrize(("texts", "pictures"), [(1, 5), (5, 1), (5, 5)])
+@pytest.mark.parametrize("with_background", [False, True])
 def test_the_written_graphs_say_what_the_network_says(
-    network: Reranker, written: OnnxReranker, texts: int, pictures: int
+    network: Reranker, tmp_path: Path, texts: int, pictures: int, with_background: bool
 ) -> None:
+    if with_background:
+        network = deepcopy(network)
+        network.background = background(network)
+        network.guidance = (0.0, 2.0)
+    written = write(network, tmp_path)
     regions, tokens, mask = inputs(5)
     memories = written.memories(regions)
     assert memories.dtype == np.int8
+    assert memories.shape == (5, 10 if with_background else 9, 32)
     with torch.inference_mode():
         exact = network.remember(torch.from_numpy(regions)) * STEP
-        assert np.abs(exact.numpy().clip(-127, 127) - memories).max() <= 0.5 + 1e-3
+        assert np.abs(exact.numpy().clip(-127, 127) - memories[:, :9]).max() <= 0.5 + 1e-3
         understood = network.understand(
             torch.from_numpy(tokens[:texts, None]), torch.from_numpy(mask[:texts, None])
         )
-        seen = torch.from_numpy(memories[:pictures]).float() / STEP
+        seen = torch.from_numpy(memories[:pictures, :9]).float() / STEP
         expected = network.match(understood, seen).log_odds[:, 0].numpy()
+        offsets = network.offset(seen).numpy()
+    assert (np.abs(offsets) > 0.01).all() == with_background
     found = written.match(tokens[:texts], mask[:texts], memories[:pictures])
-    assert found == pytest.approx(expected, abs=1e-3)
+    assert found == pytest.approx(expected - offsets, abs=6e-3)
     assert expected.std() > 0.01
+
+
+def background(network: Reranker) -> Background:
+    _, tokens, mask = inputs(7, seed=5)
+    with torch.inference_mode():
+        understood = network.understand(
+            torch.from_numpy(tokens)[None], torch.from_numpy(mask)[None], deep=False
+        )
+    return Background(understood.words.heaviest(4), 0.75)
+
+
+def test_a_background_is_what_its_texts_say_of_a_picture(network: Reranker) -> None:
+    regions, tokens, mask = inputs(7, seed=5)
+    with torch.inference_mode():
+        memories = network.remember(torch.from_numpy(regions))
+        texts = network.understand(
+            torch.from_numpy(tokens)[None], torch.from_numpy(mask)[None], deep=False
+        )
+        offset = Background(texts.words, 0.5)(network.agreement, memories).numpy()
+        said = (network.match(texts, memories).log_odds - network.bias).numpy()
+    assert offset == pytest.approx(np.log(np.exp(said / 2).mean(1)), abs=0.05)  # int8
+
+
+def test_the_heaviest_tokens_of_a_text_are_kept() -> None:
+    weights = torch.tensor([[[0.5, 0.1, 0.4], [0.7, 0.3, 0.0]]])
+    mask = torch.tensor([[[True, True, True], [True, True, False]]])
+    directions = torch.arange(6.0).reshape(1, 2, 3, 1)
+    kept = Words(directions, weights, mask).heaviest(2)
+    assert kept.directions[..., 0].tolist() == [[[0, 2], [3, 4]]]
+    assert kept.weights.numpy() == pytest.approx(np.array([[[5 / 9, 4 / 9], [0.7, 0.3]]]))
+    assert kept.mask.all()
+
+
+def test_regions_know_where_they_are() -> None:
+    places = coordinates((4, 3), 10)
+    assert places.shape == (12, 10)
+    shown = places.reshape(4, 3, 10)
+    assert torch.equal(shown[:, 0, :5], shown[:, 2, :5])  # of one row
+    assert torch.equal(shown[0, :, 5:], shown[3, :, 5:])  # of one column
+    assert len({tuple(row) for row in places.round(decimals=4).tolist()}) == 12
 
 
 def test_padding_changes_nothing(written: OnnxReranker) -> None:
@@ -478,6 +568,18 @@ def test_a_damaged_description_is_said_in_a_line(tmp_path: Path, damage: str, sa
     assert str(tmp_path / "reranker.json") in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "damage", [{"extra": -1}, {"extra": "1"}, {"grid": [3]}, {"match": "../match.onnx"}]
+)
+def test_a_part_of_the_description_that_cannot_be_is_refused(
+    done: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    content = json.loads((done / "reranker.json").read_text())
+    (tmp_path / "reranker.json").write_text(json.dumps(content | damage))
+    with pytest.raises(EncoderError, match="train the reranker again"):
+        read_reranker(tmp_path)
+
+
 def test_a_blend_that_is_no_number_is_refused(done: Path, tmp_path: Path) -> None:
     content = json.loads((done / "reranker.json").read_text())
     content["blend"]["text-image"]["match"] = "nan"
@@ -499,6 +601,9 @@ def test_a_blend_that_is_no_number_is_refused(done: Path, tmp_path: Path) -> Non
         ({"optimiser__rate": -1.0}, "must be more than 0"),
         ({"schedule__epochs": 0}, "schedule.epochs is 0"),
         ({"check__every": 0}, "must be 1 or more"),
+        ({"background__tokens": 0}, "captions must be 0 or more, tokens 1 or more"),
+        ({"network__cross_layers": 0}, "cross_layers must be 1 or more"),
+        ({"network__deep": 33}, "cannot be shared by 2 heads"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:

@@ -122,12 +122,18 @@ def text_graph(encoder: TrainableEncoder) -> onnx.ModelProto:
 
 
 def trace(
-    half: nn.Module, arguments: tuple[Tensor, ...], axes: dict[str, dict[int, str]], inputs: int
+    half: nn.Module,
+    arguments: tuple[Tensor, ...],
+    axes: dict[str, dict[int, str]],
+    inputs: int,
+    *,
+    fold: bool = True,
 ) -> onnx.ModelProto:
     """Run torch's tracing exporter, which needs no further package (the newer one does).
 
-    `axes` names the first `inputs` inputs, then the outputs, each with its free sizes. Raises
-    EncoderError when the module cannot be traced.
+    `axes` names the first `inputs` inputs, then the outputs, each with its free sizes. Without
+    `fold`, what is computed from weights alone is not stored in their place. Raises EncoderError
+    when the module cannot be traced.
     """
     names = list(axes)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -144,6 +150,7 @@ def trace(
                 input_names=names[:inputs],
                 output_names=names[inputs:],
                 dynamic_axes=axes,
+                do_constant_folding=fold,
             )
             return onnx.load(path)
         except Exception as error:  # torch's and onnx's own classes share no base

@@ -39,7 +39,8 @@ class RerankerInfo:
     """What a reranker's folder says of it.
 
     `encoder` is the fingerprint of the encoder whose regions and tokens it reads; `grid` rows and
-    columns of regions, `width` numbers that are kept of each.
+    columns of regions, `width` numbers that are kept of each, `extra` rows that are kept beside
+    those of regions.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class RerankerInfo:
     grid: tuple[int, int]
     channels: int
     width: int
+    extra: int
     regions: Path
     match: Path
     blend: Mapping[str, Blend]
@@ -92,6 +94,7 @@ def _info(content: dict[str, Any], folder: Path) -> RerankerInfo:
         grid=(_positive(rows), _positive(columns)),
         channels=_positive(content["channels"]),
         width=_positive(content["width"]),
+        extra=_positive(content.get("extra", 0) + 1) - 1,
         regions=files[0],
         match=files[1],
         blend={pair: _blend(content["blend"][pair]) for pair in PAIRS},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ BATCH = 64
 class Explained:
     """Why a text and a picture match: log-odds, and each token's part in them.
 
-    `contributions` float32 (T,), which with the model's constant add up to `log_odds`;
+    `contributions` float32 (T,), which with a constant of the picture add up to `log_odds`;
     `attention` float32 (T, rows, columns), which over the picture adds up to 1 for each token.
     """
 
@@ -58,13 +59,13 @@ class OnnxReranker:
 
     @property
     def memory_shape(self) -> tuple[int, int]:
-        """Regions and numbers of one picture's memory: (R, width)."""
+        """Rows and numbers of one picture's memory: (R, width), R regions and extra rows."""
         rows, columns = self.info.grid
-        return rows * columns, self.info.width
+        return rows * columns + self.info.extra, self.info.width
 
     def memories(self, regions: Float32) -> Int8:
-        """What is kept of pictures' regions, float32 (n, R, C): int8 (n, R, width)."""
-        expected = (self.memory_shape[0], self.info.channels)
+        """What is kept of pictures' regions, float32 (n, regions, C): int8 (n, R, width)."""
+        expected = (math.prod(self.info.grid), self.info.channels)
         if regions.ndim != 3 or regions.shape[1:] != expected:
             raise UsageError(
                 f"{self.info.name} reads regions of shape (n, {expected[0]}, {expected[1]}), not "

@@ -52,14 +52,12 @@ def match(log_odds: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(log_odds, own, pos_weight=weight)
 
 
-def grounding(attention: Tensor, inside: Tensor, there: Tensor) -> Tensor:
+def grounding(attention: Tensor, inside: Tensor) -> Tensor:
     """How little of tokens' attention (n, R) lies where the thing is: -log of its share.
 
-    `inside` (n, R) is the share of each region that the thing's box covers, `there` (n,) says
-    which tokens name a thing.
+    `inside` (n, R) is the share of each region that the box of what the token names covers.
     """
-    share = (attention * inside).sum(-1).clamp_min(1e-6)
-    return -(share.log() * there).sum() / there.sum().clamp_min(1)
+    return -(attention * inside).sum(-1).clamp_min(1e-6).log().mean()
 
 
 def _first(log_odds: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xsearch.core.extras import require
 
-from .network import STEP, Reranker
+from .network import STEP, Reranker, whole
 
 require("torch", "train", "training")
 
@@ -66,10 +66,12 @@ def compare(
     queries: int,
     from_text: bool,
     device: torch.device,
+    deep: bool = True,
 ) -> Compared:
     """Rerank what the dual encoder finds for captions, or for pictures.
 
-    Queries are spread evenly over all there are. Memories are rounded as they will be kept.
+    Queries are spread evenly over all there are. Memories are rounded as they will be kept. Not
+    `deep`, by the agreement of words and regions alone.
     """
     network.eval()
     images, texts = measured.regions.vectors, measured.vectors
@@ -79,6 +81,9 @@ def compare(
     count = min(candidates, len(targets))
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     memories = _memories(network, measured, device)
+    offsets = torch.cat(
+        [network.offset(memories[at : at + 16]) for at in range(0, len(memories), 16)]
+    )
     found = np.empty(best.shape, np.float32)
     for row, (query, near) in enumerate(zip(chosen.tolist(), best, strict=True)):
         asked = np.array([query]) if from_text else near
@@ -87,9 +92,10 @@ def compare(
             torch.from_numpy(part).to(device)[:, None]
             for part in measured.tokens.batch(asked, WHOLE)
         )
-        asked_for = network.understand(tokens, mask)
-        matched = network.match(asked_for, memories[torch.from_numpy(pictures)])
-        found[row] = matched.log_odds[:, 0].cpu().numpy()
+        asked_for = network.understand(tokens, mask, deep=deep)
+        rows = torch.from_numpy(pictures)
+        matched = network.match(asked_for, memories[rows])
+        found[row] = (matched.log_odds[:, 0] - offsets[rows]).cpu().numpy()
     owners = measured.owners
     right = best == owners[chosen][:, None] if from_text else owners[best] == chosen[:, None]
     network.train()
@@ -108,15 +114,10 @@ def figures(compared: Compared, name: str) -> dict[str, float]:
     }
 
 
-def rounded(memories: Tensor) -> Tensor:
-    """Memories as int8 holds them, in units of the network."""
-    return (memories * STEP).round().clamp(-127, 127) / STEP
-
-
 def _memories(network: Reranker, measured: Captioned, device: torch.device) -> Tensor:
     parts = []
     for start in range(0, len(measured), 64):
         rows = np.arange(start, min(start + 64, len(measured)))
         regions = torch.from_numpy(measured.regions.batch(rows)).to(device)
-        parts.append(rounded(network.remember(regions)))
+        parts.append(whole(network.remember(regions)) / STEP)
     return torch.cat(parts)

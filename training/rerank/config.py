@@ -15,6 +15,7 @@ class NetworkConfig:
     """See `network.RerankerShape`; dropout is of region channels, tokens and layers."""
 
     width: int = 256
+    deep: int = 128
     heads: int = 8
     text_layers: int = 1
     cross_layers: int = 2
@@ -24,6 +25,12 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout = {self.dropout} must be at least 0 and less than 1")
+        if min(self.width, self.deep, self.heads, self.hidden, self.cross_layers) < 1:
+            raise UsageError("width, deep, heads, hidden and cross_layers must be 1 or more")
+        if self.deep % self.heads:
+            raise UsageError(
+                f"deep = {self.deep} cannot be shared by {self.heads} heads: take a multiple"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class MaterialConfig:
 
     views: int = 3
     wrong: bool = True
-    scenes: int = 3000
+    scenes: int = 24000
     longest: int = 20
     foreign: int = 1
     foreign_share: float = 0.15
@@ -58,7 +65,7 @@ class RerankBatchConfig:
 
     pictures: int = 64
     group: int = 8
-    scenes: int = 24
+    scenes: int = 48
 
     def __post_init__(self) -> None:
         if self.group < 2 or self.pictures < self.group or self.pictures % self.group:
@@ -72,8 +79,8 @@ class RerankBatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class AlignConfig:
-    """The first stage, which learns the agreement of words and regions alone, in groups as large
-    as a step: so cheap a comparison can be made with many. Then cross layers join.
+    """The first stage, in which the agreement of words and regions is learnt, in groups as large
+    as a step: so cheap a comparison can be made with many.
 
     epochs: of the stage. rate: of it. scenes: weight of made-up pictures in it. kept: the share of
     the second stage's rate that its weights have from then on; 0: they stay as they are.
@@ -90,6 +97,30 @@ class AlignConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ComposeConfig:
+    """The second stage, in which cross layers learn from made-up scenes alone which word belongs
+    to which: that takes many steps, and pictures would make them dear.
+
+    epochs: of it, of so many `steps` each. scenes: of a step. rate: of it. dropout: in place of
+    `network.dropout`, there being no lack of scenes.
+    """
+
+    epochs: int = 12
+    steps: int = 500
+    scenes: int = 24
+    rate: float = 1e-3
+    dropout: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or min(self.steps, self.scenes) < 1 or self.rate <= 0:
+            raise UsageError(
+                "epochs must be 0 or more, steps and scenes 1 or more, rate more than 0"
+            )
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout = {self.dropout} must be at least 0 and less than 1")
+
+
+@dataclass(frozen=True, slots=True)
 class RerankLossConfig:
     """Weights of the terms beside the contrast within a group, see `losses.matching`.
 
@@ -100,7 +131,7 @@ class RerankLossConfig:
     wrong: float = 0.3
     match: float = 0.1
     scenes: float = 1.0
-    grounding: float = 0.2
+    grounding: float = 0.3
     smoothing: float = 0.0
 
 
@@ -138,6 +169,24 @@ class RerankCheckConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BackgroundConfig:
+    """What texts in general say of a picture, which is taken off its match, see
+    `agreement.Background`.
+
+    captions: of pictures that were learnt from; 0: nothing is taken off. tokens: those of each
+    that count most. share: of what they say.
+    """
+
+    captions: int = 256
+    tokens: int = 8
+    share: float = 0.75
+
+    def __post_init__(self) -> None:
+        if self.captions < 0 or self.tokens < 1:
+            raise UsageError("captions must be 0 or more, tokens 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class RerankConfig:
     """All settings. `encoder` is what `xsearch.load_encoder` takes; threads: 0 is all cores."""
 
@@ -151,8 +200,10 @@ class RerankConfig:
     batch: RerankBatchConfig = field(default_factory=RerankBatchConfig)
     loss: RerankLossConfig = field(default_factory=RerankLossConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
+    compose: ComposeConfig = field(default_factory=ComposeConfig)
     optimiser: RerankOptimiserConfig = field(default_factory=RerankOptimiserConfig)
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=16))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=8))
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
     check: RerankCheckConfig = field(default_factory=RerankCheckConfig)
     licence: str = "that of the data it was trained on"
 

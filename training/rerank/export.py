@@ -16,7 +16,7 @@ from xsearch.retrieval.rerank.manifest import FILE, FORMAT, Blend
 from xsearch.retrieval.rerank.model import OnnxReranker
 from xsearch.training.checkpoint import replacing, write_text
 
-from .network import STEP, Reranker
+from .network import STEP, Reranker, whole
 
 require("torch", "train", "training")
 require("onnx", "train", "exporting a reranker")
@@ -28,24 +28,42 @@ from torch import Tensor, nn  # noqa: E402
 from xsearch.training.compress import Precision, compress  # noqa: E402
 from xsearch.training.tracing import trace  # noqa: E402
 
+UNIT = 0.25
+"""Of an offset: int8 holds 31 to either side."""
 AGREEMENT = 0.05
 """Largest difference of log-odds that stored weights may make, as a share of their deviation."""
 
 
 class _Remember(nn.Module):
-    """From regions float32 (n, R, C) to memories int8 (n, R, W)."""
+    """From regions float32 (n, R, C) to memories int8 (n, R, W); with a background (n, R + 1, W).
+
+    The last row's mean is then the picture's offset in units of `UNIT`: each of its numbers is
+    rounded up or down, as many as it takes.
+    """
+
+    steps: Tensor
 
     def __init__(self, network: Reranker) -> None:
         super().__init__()
         self.network = network
+        width = network.shape.width
+        self.register_buffer("steps", (torch.arange(width) + 0.5) / width)
 
     def forward(self, regions: Tensor) -> Tensor:
-        found = self.network.remember(regions)
-        return torch.clamp(torch.round(found * STEP), -127, 127).to(torch.int8)
+        found = whole(self.network.remember(regions))
+        if self.network.background is not None:
+            offset = self.network.offset(found / STEP)
+            row = torch.floor(offset[:, None, None] / UNIT + self.steps)
+            found = torch.cat([found, torch.clamp(row, -127, 127)], 1)
+        return found.to(torch.int8)
 
 
 class _Match(nn.Module):
-    """From tokens, their mask and memories to log-odds, contributions and attention."""
+    """From tokens, their mask and memories to log-odds, contributions and attention.
+
+    Attention is what words look at by themselves, which is learnt from pictures; in drawings what
+    they look at in their text, which is learnt from made-up scenes.
+    """
 
     def __init__(self, network: Reranker) -> None:
         super().__init__()
@@ -54,8 +72,18 @@ class _Match(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor, memory: Tensor) -> tuple[Tensor, ...]:
         spread = mask[:, None]
         texts = self.network.understand(tokens[:, None], spread)
-        found = self.network.match(texts, memory.float() / STEP)
-        return found.log_odds[:, 0], found.contributions[:, 0], found.attention[:, 0]
+        shown = memory.float()
+        offset = torch.zeros(1)
+        if self.network.background is not None:
+            shown, last = shown[:, :-1], shown[:, -1]
+            offset = last.mean(-1) * UNIT
+        shown = shown / STEP
+        found = self.network.match(texts, shown)
+        attention = found.attention
+        if self.network.guidance is not None:
+            share = self.network.guided_share(shown)[:, None, None, None]
+            attention = attention + share * (found.guided[-1] - attention)
+        return found.log_odds[:, 0] - offset, found.contributions[:, 0], attention[:, 0]
 
 
 def export(
@@ -95,6 +123,7 @@ def export(
         "grid": list(shape.grid),
         "channels": shape.channels,
         "width": shape.width,
+        "extra": int(network.background is not None),
         **files,
         "blend": {
             pair: {"score": each.score, "match": each.match, "intercept": each.intercept}
@@ -114,13 +143,16 @@ def _regions_graph(network: Reranker) -> onnx.ModelProto:
     shape = network.shape
     regions = torch.randn(2, shape.grid[0] * shape.grid[1], shape.channels)
     axes = {"regions": {0: "n"}, "memory": {0: "n"}}
-    return trace(_Remember(network), (regions,), axes, 1)
+    # A background's directions are int8, and read in three shapes: folded, they are 12 times as
+    # large.
+    return trace(_Remember(network), (regions,), axes, 1, fold=network.background is None)
 
 
 def _match_graph(network: Reranker) -> onnx.ModelProto:
     shape = network.shape
     tokens, mask = torch.randn(3, 5, shape.token_channels), torch.ones(3, 5, dtype=torch.bool)
-    memory = torch.zeros(3, shape.grid[0] * shape.grid[1], shape.width, dtype=torch.int8)
+    rows = shape.grid[0] * shape.grid[1] + (network.background is not None)
+    memory = torch.zeros(3, rows, shape.width, dtype=torch.int8)
     axes = {
         "tokens": {0: "q", 1: "t"},
         "mask": {0: "q", 1: "t"},

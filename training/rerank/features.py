@@ -102,11 +102,13 @@ def look(
 
 
 def read(encoder: Encoder, texts: Sequence[str], path: Path, progress: ProgressCallback) -> Tokens:
-    """Token features of texts; from the file where the same were read before."""
+    """Token features of texts, memory-mapped; from the files where the same were read before."""
+    raw = path.with_suffix(".f16")
     if not path.exists():
-        _write(path, _read(encoder, texts, progress))
+        _write(path, {"lengths": _read(encoder, texts, raw, progress)})
     with np.load(path, allow_pickle=False) as stored:
-        flat, lengths = stored["flat"], stored["lengths"]
+        lengths = stored["lengths"]
+    flat = np.memmap(raw, np.float16, "r").reshape(int(lengths.sum()), -1)
     return Tokens(flat, lengths, np.concatenate([[0], np.cumsum(lengths)[:-1]]))
 
 
@@ -131,7 +133,7 @@ def same_as_before(folder: Path, content: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_text(encoding="utf-8") == text:
             return
-        for old in folder.rglob("*.np[yz]"):
+        for old in (*folder.rglob("*.np[yz]"), *folder.rglob("*.f16")):
             old.unlink()
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -197,15 +199,15 @@ def _make_view(
         ) from error
 
 
-def _read(
-    encoder: Encoder, texts: Sequence[str], progress: ProgressCallback
-) -> dict[str, NDArray[Any]]:
-    parts, lengths = [], []
-    for part in _chunks(texts, progress):
-        found, mask = encoder.tokens(part)
-        parts.append(found[mask].astype(np.float16))
-        lengths.append(mask.sum(1))
-    return {"flat": np.concatenate(parts), "lengths": np.concatenate(lengths)}
+def _read(encoder: Encoder, texts: Sequence[str], raw: Path, progress: ProgressCallback) -> Indices:
+    """Write texts' tokens, one after the other, to a file; returns how many each text has."""
+    lengths: list[Indices] = []
+    with replacing(raw) as file:
+        for part in _chunks(texts, progress):
+            found, mask = encoder.tokens(part)
+            file.write(found[mask].astype(np.float16).tobytes())
+            lengths.append(mask.sum(1))
+    return np.concatenate(lengths)
 
 
 def _chunks(texts: Sequence[str], progress: ProgressCallback) -> Iterator[Sequence[str]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xsearch.core.extras import require
 
-from .hard import groups
 from .network import Reranker
 
 require("torch", "train", "training")
@@ -31,47 +29,13 @@ if TYPE_CHECKING:
 
     from .config import RerankConfig
     from .material import Captioned, RerankMaterial, Scenes, Wrongs
+    from .plan import Epoch
 
     Indices = NDArray[np.int64]
 
 
-SHARED = ("see", "place", "word", "weigh", "sharpness", "scale")
-"""Weights that the first stage learns, and the second goes on with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which pictures are in which step: the same ones for a seed and an epoch.
-
-    The first `align` of all epochs take groups as large as a step.
-    """
-
-    near: Indices
-    claims: Indices
-    pictures: int
-    group: int
-    align: int
-    epochs: int
-    seed: int
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch, at least; what is left over is left out."""
-        size = min(self.pictures, len(self.near))
-        return max(len(self.near) // size - 1, 1)
-
-    def epoch(self, epoch: int) -> list[Indices]:
-        """The steps of an epoch, each some groups: (n, group)."""
-        random = np.random.default_rng([self.seed, epoch])
-        pictures = min(self.pictures, len(self.near))
-        size = pictures if epoch < self.align else min(self.group, pictures)
-        # No group is larger than there are claims, of which it holds one each.
-        size = min(size, len(np.unique(self.claims)))
-        each = pictures // size
-        found = groups(self.near, self.claims, size, random)
-        while len(found) < each * self.steps:  # where many pictures share few claims
-            found = np.concatenate([found, groups(self.near, self.claims, size, random)])
-        return [found[at * each : (at + 1) * each] for at in range(self.steps)]
+SHARED = ("see", "place", "agreement")
+"""Weights that the first stage learns, and the others go on with."""
 
 
 class Learner:
@@ -83,11 +47,9 @@ class Learner:
         network: Reranker,
         material: RerankMaterial,
         device: torch.device,
-        steps: int,
     ) -> None:
         self.config, self.material, self.device = config, material, device
         self.network = network.to(device).train()
-        self.steps = steps  # an epoch
         self._captions = material.train.captions_of()
         decay = config.optimiser.weight_decay
         self.optimiser = torch.optim.AdamW(
@@ -100,22 +62,29 @@ class Learner:
         )
         self.average = {name: value.clone() for name, value in network.state_dict().items()}
 
-    def step(self, number: int, chosen: Indices) -> float:
-        """Learn from groups of pictures (n, g); returns the loss."""
+    def step(self, number: int, epoch: Epoch, rate: float, chosen: Indices | None) -> float:
+        """Learn from groups of pictures (n, g), or from scenes alone; returns the loss."""
         random = np.random.default_rng([self.config.seed, 2, number])
         torch.manual_seed(int(random.integers(1 << 62)))
-        deep = number >= self.config.align.epochs * self.steps
-        rate = self.rate(number)
-        kept = self.config.align.kept if deep else 1.0
+        settings, stage = self.config, epoch.stage
+        kept = 1.0 if stage == "align" else settings.align.kept
         for group in self.optimiser.param_groups:
             shared = group["name"].split(".")[0] in SHARED
             group["lr"] = rate * (kept if shared else 1.0)
             group["params"][0].requires_grad_(not shared or kept > 0)
-        loss = self._pictures(chosen, random, deep=deep)
+        share = settings.compose.dropout if stage == "compose" else settings.network.dropout
+        for module in self.network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+        deep = stage != "align"
+        losses = []
+        if chosen is not None:
+            losses.append(self._pictures(chosen, random, deep=deep))
         if self.material.scenes is not None:
-            made_up = self._scenes(self.material.scenes, random, deep=deep)
-            settings = self.config
-            loss = loss + (settings.loss if deep else settings.align).scenes * made_up
+            count = settings.compose.scenes if chosen is None else settings.batch.scenes
+            weight = settings.loss.scenes if deep else settings.align.scenes
+            losses.append(weight * self._scenes(self.material.scenes, count, random, deep=deep))
+        loss = torch.stack(losses).sum()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip)
@@ -123,31 +92,13 @@ class Learner:
         if not math.isfinite(value) or not math.isfinite(float(norm)):
             return math.nan
         self.optimiser.step()
-        # At first the average is of few steps, and forgets the start.
-        decay = min(self.config.optimiser.average, (number + 1) / (number + 10))
+        # At first the average is of few steps, and forgets what was before the stage.
+        since = number - epoch.begun
+        decay = min(self.config.optimiser.average, (since + 1) / (since + 10))
         with torch.no_grad():
             for name, weights in self.network.state_dict().items():
                 self.average[name].lerp_(weights, 1 - decay)
         return value
-
-    def rate(self, number: int) -> float:
-        """In each of the two stages a linear warm-up, then half a cosine."""
-        schedule, align = self.config.schedule, self.config.align
-        first = align.epochs * self.steps
-        if number < first:
-            rate, at, steps = align.rate, number, first
-        else:
-            rate, at, steps = (
-                self.config.optimiser.rate,
-                number - first,
-                self.steps * schedule.epochs,
-            )
-        warm = max(1.0, schedule.warmup * steps)
-        if at < warm:
-            return rate * (at + 1) / warm
-        done = (at - warm) / max(steps - warm, 1)
-        share = (1 + math.cos(math.pi * min(done, 1.0))) / 2
-        return rate * (schedule.floor + (1 - schedule.floor) * share)
 
     def _pictures(self, chosen: Indices, random: np.random.Generator, *, deep: bool) -> Tensor:
         """The loss of groups of pictures (n, g), each with one of its captions."""
@@ -200,12 +151,14 @@ class Learner:
         empty = torch.full((len(memories), 1), float("-inf"), device=self.device)
         return empty.index_copy(0, at, matched)
 
-    def _scenes(self, scenes: Scenes, random: np.random.Generator, *, deep: bool) -> Tensor:
+    def _scenes(
+        self, scenes: Scenes, count: int, random: np.random.Generator, *, deep: bool
+    ) -> Tensor:
         """The loss of made-up pictures: their true texts against wrong ones, and where words look.
 
         Beside its own texts, each is compared with those of no other: few would fit by chance.
         """
-        count = min(self.config.batch.scenes, len(scenes.texts))
+        count = min(count, len(scenes.texts))
         drawn = random.choice(len(scenes.texts), count, replace=False)
         rows = scenes.texts[drawn]
         flat = rows.reshape(len(rows), -1)
@@ -221,27 +174,28 @@ class Learner:
         if places is None:
             return loss
         (pictures, texts, at), inside = places
-        attention = matched.attention[pictures, texts, at]
-        ones = torch.ones(len(inside), device=self.device)
-        return loss + self.config.loss.grounding * grounding(attention, inside, ones)
+        looks = (matched.attention, *matched.guided)
+        lost = [grounding(look[pictures, texts, at], inside) for look in looks]
+        return loss + self.config.loss.grounding * torch.stack(lost).mean()
 
     def _places(
         self, scenes: Scenes, flat: Indices, length: int
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor] | None:
-        """Tokens that name a thing, as (picture, text, token), and the regions (n, R) it covers.
+        """Tokens that name things, as (picture, text, token), and the regions (n, R) they cover.
 
         Of texts that were cut to a length, those that are left.
         """
         named = [
-            (picture, place, token, box)
+            (picture, place, token, boxes)
             for picture, texts in enumerate(flat.tolist())
             for place, text in enumerate(texts)
-            for token, box in scenes.boxes.get(text, ())
+            for token, boxes in scenes.boxes.get(text, ())
             if token < length
         ]
         if not named:
             return None
-        covered = np.stack([cover(box, self.network.shape.grid) for *_, box in named])
+        grid = self.network.shape.grid
+        covered = np.stack([np.max([cover(box, grid) for box in each], 0) for *_, each in named])
         pictures, texts, tokens = (
             torch.tensor(column, device=self.device)
             for column in zip(*(each[:3] for each in named), strict=True)

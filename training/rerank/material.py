@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .config import RerankConfig
 
     Indices = NDArray[np.int64]
+    Box = tuple[float, float, float, float]
+    Named = dict[int, list[tuple[tuple[int, int], tuple[Box, ...]]]]
 
 FOLDER = "features"
 AUGMENTATION = ImageAugmentation()
@@ -70,13 +72,14 @@ class Wrongs:
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenes:
     """Made-up pictures. texts (n, statements, 1 + wrongs): numbers of texts, a true one first,
-    -1 where there is none; `boxes` of the true ones' tokens: (text, token) -> box as shares.
+    -1 where there is none; `boxes` of the true ones' tokens that name things: by text, each
+    token's number and the boxes of what it names, as shares of the picture.
     """
 
     regions: Regions
     tokens: Tokens
     texts: Indices
-    boxes: dict[int, tuple[tuple[int, tuple[float, float, float, float]], ...]]
+    boxes: dict[int, tuple[tuple[int, tuple[Box, ...]], ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,7 +240,7 @@ def _wrongs(
 def _scenes(encoder: Encoder, count: int, folder: Path, progress: ProgressCallback) -> Scenes:
     texts: list[str] = []
     rows = np.full((count, STATEMENTS, 1 + STATEMENTS), -1, np.int64)
-    nouns: dict[int, list[tuple[tuple[int, int], tuple[float, float, float, float]]]] = {}
+    named: Named = {}
     for number in range(count):
         made = scene("train", number)
         random = np.random.default_rng(number)
@@ -246,10 +249,9 @@ def _scenes(encoder: Encoder, count: int, folder: Path, progress: ProgressCallba
             drawn = random.permutation(len(wrongs))[:STATEMENTS]
             group = [statement.text, *(wrongs[at].text for at in drawn)]
             rows[number, place, : len(group)] = np.arange(len(texts), len(texts) + len(group))
-            nouns[len(texts)] = [
-                (mention.noun, made.things[mention.things[0]].box)
+            named[len(texts)] = [
+                ((mention.start, mention.end), tuple(made.things[at].box for at in mention.things))
                 for mention in statement.mentions
-                if len(mention.things) == 1
             ]
             texts += group
 
@@ -261,26 +263,24 @@ def _scenes(encoder: Encoder, count: int, folder: Path, progress: ProgressCallba
         look(encoder, count, picture, 1, folder, progress),
         read(encoder, texts, folder / "tokens.npz", progress),
         rows,
-        _boxes(encoder, texts, nouns),
+        _boxes(encoder, texts, named),
     )
 
 
 def _boxes(
-    encoder: Encoder,
-    texts: Sequence[str],
-    nouns: dict[int, list[tuple[tuple[int, int], tuple[float, float, float, float]]]],
-) -> dict[int, tuple[tuple[int, tuple[float, float, float, float]], ...]]:
-    """Which tokens of texts name a thing, and its box; none where tokens have no known places."""
+    encoder: Encoder, texts: Sequence[str], named: Named
+) -> dict[int, tuple[tuple[int, tuple[Box, ...]], ...]]:
+    """Which tokens name things, and their boxes; none where tokens have no known places."""
     spans_of = getattr(encoder, "spans", None)
     if spans_of is None:
         return {}
-    numbers = list(nouns)
+    numbers = list(named)
     found = {}
     for number, spans in zip(numbers, spans_of([texts[each] for each in numbers]), strict=True):
         found[number] = tuple(
-            (token, box)
+            (token, boxes)
             for token, (start, end) in enumerate(spans)
-            for (first, last), box in nouns[number]
+            for (first, last), boxes in named[number]
             if start < end and first <= start and end <= last
         )
     return found

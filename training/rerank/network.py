@@ -6,7 +6,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from xsearch.core.errors import UsageError
 from xsearch.core.extras import require
 
 require("torch", "train", "training")
@@ -15,8 +14,12 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
+from .agreement import Agreement, Background, Words  # noqa: E402
+
 STEP = 127 / 5
 """Whole numbers to a unit of a picture's memory, which is normalised: int8 holds 5 deviations."""
+GUIDED = 2
+"""Heads of each cross layer that learn to look where the things are that words name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +27,45 @@ class RerankerShape:
     """What a reranker reads, and how large it is.
 
     grid: rows and columns of regions. channels, token_channels: numbers of a region and of a
-    token. width: of all layers. text_layers look at the text alone, cross_layers at both; `hidden`
-    is the width inside their feed-forward parts.
+    token. width: of a memory, and of what is compared with it. text_layers look at the text alone,
+    cross_layers at both; `deep` is the width of these layers, shared by `heads`, and `hidden` that
+    inside their feed-forward parts.
     """
 
     grid: tuple[int, int]
     channels: int
     token_channels: int
     width: int = 256
+    deep: int = 128
     heads: int = 8
     text_layers: int = 1
     cross_layers: int = 2
     hidden: int = 256
 
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise UsageError(
-                f"width = {self.width} cannot be shared by {self.heads} heads: take a multiple"
-            )
-        if min(self.grid) < 1 or self.cross_layers < 1:
-            raise UsageError("a reranker needs regions and at least one cross layer")
-
     def config(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return asdict(self)
+
+
+def whole(memories: Tensor) -> Tensor:
+    """Memories as int8 will hold them: whole numbers, `STEP` to a unit."""
+    return (memories * STEP).round().clamp(-127, 127)
+
+
+def coordinates(grid: tuple[int, int], width: int) -> Tensor:
+    """Where each region of a grid (rows, columns) is: (R, width), sines and cosines of its row in
+    one half and of its column in the other (Vaswani et al. 2017, section 3.5), slow ones first.
+    """
+    sides = []
+    for count, size in zip(grid, (width // 2, width - width // 2), strict=True):
+        at = (torch.arange(count) + 0.5) / count - 0.5
+        # From a quarter of a turn over the whole picture to half a turn a region.
+        turns = torch.logspace(math.log10(0.25), math.log10(max(count / 2, 0.5)), (size + 1) // 2)
+        angles = 2 * math.pi * at[:, None] * turns
+        sides.append(torch.cat([angles.sin(), angles.cos()], 1)[:, :size])
+    rows, columns = sides
+    shown = rows[:, None].expand(-1, grid[1], -1), columns[None].expand(grid[0], -1, -1)
+    return torch.cat(shown, -1).flatten(0, 1).clone()
 
 
 class Attention(nn.Module):
@@ -61,8 +79,8 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-        """Of x (..., T, W) over a source (..., S, W): (..., T, W).
+    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Of x (..., T, D) over a source (..., S, D): (..., T, D), and weights (..., heads, T, S).
 
         `mask`, bool (..., S), says what of the source is there.
         """
@@ -74,70 +92,72 @@ class Attention(nn.Module):
         if mask is not None:
             logits = logits.masked_fill(~mask[..., None, None, :], -1e4)
         weights = torch.softmax(logits, -1)
-        return cast(Tensor, self.out((weights @ v).transpose(-2, -3).flatten(-2)))
+        return cast(Tensor, self.out((weights @ v).transpose(-2, -3).flatten(-2))), weights
 
 
 class Layer(nn.Module):
     """A pre-norm transformer layer; with `cross` it attends to another source first."""
 
-    def __init__(
-        self, shape: RerankerShape, dropout: float, *, cross: bool, within: bool = True
-    ) -> None:
+    def __init__(self, shape: RerankerShape, dropout: float, *, cross: bool) -> None:
         super().__init__()
-        width = shape.width
+        width = shape.deep
         self.across = Attention(width, shape.heads) if cross else None
         self.across_norm = nn.LayerNorm(width) if cross else None
-        self.within = Attention(width, shape.heads) if within else None
-        self.within_norm = nn.LayerNorm(width) if within else None
+        self.within = Attention(width, shape.heads)
+        self.within_norm = nn.LayerNorm(width)
         self.forward_norm = nn.LayerNorm(width)
         self.wide = nn.Linear(width, shape.hidden)
         self.narrow = nn.Linear(shape.hidden, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, source: Tensor | None = None) -> Tensor:
-        """x (n, k, T, W), with a source (n, R, W) for all k; n may be 1 in either."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, source: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (n, k, T, D), with a source (n, R, D) for all k; n may be 1 in either.
+
+        Returns x as it became, and where its tokens looked in the source, (n, k, T, heads, R).
+        """
+        looked = None
         if self.across is not None and self.across_norm is not None and source is not None:
-            found = self.across(self.across_norm(x).flatten(1, 2), source, None)
+            found, weights = self.across(self.across_norm(x).flatten(1, 2), source, None)
             x = x + self.dropout(found.unflatten(1, x.shape[1:3]))
-        if self.within is not None and self.within_norm is not None:
-            x = x + self.dropout(self.within(normed := self.within_norm(x), normed, mask))
+            looked = weights.transpose(1, 2).unflatten(1, x.shape[1:3])
+        x = x + self.dropout(self.within(normed := self.within_norm(x), normed, mask)[0])
         inner = functional.gelu(self.wide(self.forward_norm(x)))
-        return cast(Tensor, x + self.dropout(self.narrow(inner)))
+        return x + self.dropout(self.narrow(inner)), looked
 
 
 @dataclass(frozen=True, slots=True)
 class Understood:
     """What becomes of texts (n, k, T) by themselves.
 
-    words (n, k, T, W): directions that are compared with regions. weights (n, k, T): what each
-    word counts, summing to 1. context (n, k, T, W): what cross layers start from. mask (n, k, T).
+    words: what is compared with regions. context (n, k, T, D): what cross layers start from.
     """
 
-    words: Tensor
-    weights: Tensor
+    words: Words
     context: Tensor | None
-    mask: Tensor
 
     def repeated(self, times: int) -> Understood:
         """Each row so many times, one after the other."""
-        parts = [self.words, self.weights, self.context, self.mask]
-        words, weights, context, mask = (
-            part if part is None else part.repeat_interleave(times, 0) for part in parts
-        )
-        assert words is not None and weights is not None and mask is not None
-        return Understood(words, weights, context, mask)
+        parts = [self.words.directions, self.words.weights, self.words.mask]
+        words = Words(*(part.repeat_interleave(times, 0) for part in parts))
+        context = None if self.context is None else self.context.repeat_interleave(times, 0)
+        return Understood(words, context)
 
 
 @dataclass(frozen=True, slots=True)
 class Matched:
     """What the network says of pairs (n, k).
 
-    log_odds (n, k); each token's part in them, contributions (n, k, T); attention (n, k, T, R).
+    log_odds (n, k), before a picture's offset is taken off; each token's part in them,
+    contributions (n, k, T); where each token looks, attention (n, k, T, R), and where each cross
+    layer's guided heads do, one (n, k, T, R) a layer.
     """
 
     log_odds: Tensor
     contributions: Tensor
     attention: Tensor
+    guided: tuple[Tensor, ...] = ()
 
 
 class Reranker(nn.Module):
@@ -146,12 +166,10 @@ class Reranker(nn.Module):
     Only text tokens are updated by what they see (regions are keys and values), so that a
     picture's part, its memory, is computed once and kept. The log-odds are a sum over tokens of
 
-    - how well the token agrees with what it attends to: the cosine of the two, as in stacked
-      cross attention (Lee et al. 2018, "SCAN", section 3.1, text to image), weighted by the word;
-    - what cross-attention layers make of it (Li et al. 2021, "ALBEF", section 3.1).
-
-    The first has few weights, and generalises from few pictures; the second knows which word
-    belongs to which.
+    - how well words and regions agree, see `Agreement`, which generalises from few pictures;
+    - what cross-attention layers make of it (Li et al. 2021, "ALBEF", section 3.1), which know
+      which word belongs to which. How far they are to be trusted is for the picture to say (a gate,
+      as between experts: Jacobs et al. 1991): drawings they know better than photographs.
     """
 
     mean: Tensor
@@ -160,31 +178,34 @@ class Reranker(nn.Module):
     def __init__(self, shape: RerankerShape, dropout: float = 0.1) -> None:
         super().__init__()
         self.shape = shape
-        width, count = shape.width, shape.grid[0] * shape.grid[1]
+        width, deep, count = shape.width, shape.deep, shape.grid[0] * shape.grid[1]
         self.register_buffer("mean", torch.zeros(shape.channels))
         self.register_buffer("deviation", torch.ones(shape.channels))
         self.see = nn.Linear(shape.channels, width)
         self.place = nn.Parameter(torch.randn(count, width) * 0.02)
         self.memory_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.word = nn.Linear(shape.token_channels, width)
-        self.weigh = nn.Linear(shape.token_channels, 1)
-        self.sharpness = nn.Parameter(torch.tensor(math.log(9.0)))
-        self.scale = nn.Parameter(torch.tensor(math.log(15.0)))
-        self.read = nn.Linear(shape.token_channels, width)
+        self.agreement = Agreement(width, shape.token_channels)
+        self.read = nn.Linear(shape.token_channels, deep)
+        self.look = nn.Linear(width, deep)
+        self.where = nn.Parameter(coordinates(shape.grid, deep))
         self.text_layers = nn.ModuleList(
             Layer(shape, dropout, cross=False) for _ in range(shape.text_layers)
         )
         self.cross_layers = nn.ModuleList(
-            Layer(shape, dropout, cross=True, within=number > 0)
-            for number in range(shape.cross_layers)
+            Layer(shape, dropout, cross=True) for _ in range(shape.cross_layers)
         )
-        self.head_norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 1)
+        self.head_norm = nn.LayerNorm(deep)
+        self.head = nn.Linear(deep, 1)
+        self.gate = nn.Linear(width, 1)
         self.bias = nn.Parameter(torch.zeros(()))
         self.dropout = nn.Dropout(dropout)
+        self.background: Background | None = None
+        self.guidance: tuple[float, float] | None = None
         with torch.no_grad():
             self.head.weight.zero_()
             self.head.bias.zero_()
+            self.gate.weight.zero_()
+            self.gate.bias.fill_(2)
 
     def remember(self, regions: Tensor) -> Tensor:
         """Memories (n, R, W) of regions (n, R, C), each region's of mean 0 and deviation 1."""
@@ -194,44 +215,48 @@ class Reranker(nn.Module):
             x = x * (torch.rand(len(x), 1, x.shape[2], device=x.device) >= self.dropout.p)
         return cast(Tensor, self.memory_norm(self.see(x) + self.place))
 
+    def offset(self, memories: Tensor) -> Tensor:
+        """What is taken off the log-odds of pictures (n,), by the background where there is one."""
+        if self.background is None:
+            return torch.zeros(len(memories), device=memories.device)
+        return cast(Tensor, self.background(self.agreement, memories))
+
+    def guided_share(self, memories: Tensor) -> Tensor:
+        """How far pictures (n,) are drawings, in which guided heads learnt where to look: 0 to 1.
+
+        `guidance` holds what the gate says between photographs and drawings, and how steeply one
+        goes over into the other.
+        """
+        assert self.guidance is not None
+        middle, slope = self.guidance
+        return torch.sigmoid(slope * (self.gate(memories.mean(-2))[:, 0] - middle))
+
     def understand(self, tokens: Tensor, mask: Tensor, *, deep: bool = True) -> Understood:
         """Texts by themselves, of token features (n, k, T, C) and mask (n, k, T)."""
-        words = functional.normalize(self.word(self.dropout(tokens)), dim=-1)
-        # [CLS]-like tokens count as well: nothing else is left of an empty text.
-        weights = torch.softmax(self.weigh(tokens)[..., 0].masked_fill(~mask, -1e4), -1)
+        dropped = self.dropout(tokens)
+        words = self.agreement.words(tokens, mask, dropped)
         if not deep:
-            return Understood(words, weights, None, mask)
-        x = self.read(self.dropout(tokens))
+            return Understood(words, None)
+        x = self.read(dropped)
         for layer in self.text_layers:
-            x = layer(x, mask)
-        return Understood(words, weights, x, mask)
+            x, _ = layer(x, mask)
+        return Understood(words, x)
 
     def match(self, texts: Understood, memories: Tensor) -> Matched:
         """Texts (n, k, T) with memories (n, R, W); either n may be 1.
 
         Without their context by the agreement of words alone: what is learnt first, being quick.
         """
-        agreement, attention = self._agreement(texts.words, memories)
-        parts = self.scale.exp() * texts.weights * agreement
+        parts, attention = self.agreement(texts.words, memories)
+        guided = []
         if texts.context is not None:
-            x = texts.context
+            x, source = texts.context, self.look(memories) + self.where
             for layer in self.cross_layers:
-                x = layer(x, texts.mask, memories)
-            parts = parts + self.head(self.head_norm(x))[..., 0] * texts.mask
-        return Matched(parts.sum(-1) + self.bias, parts, attention)
-
-    def _agreement(self, words: Tensor, memories: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines (n, k, T) of words with what they attend to, and attention (n, k, T, R)."""
-        # A memory has the length sqrt(W).
-        seen = memories / math.sqrt(memories.shape[-1])
-        near = words.flatten(1, 2) @ seen.transpose(-1, -2)
-        attention = torch.softmax(self.sharpness.exp() * near, -1)
-        # The length of what is attended to, from the regions' products with one another: for many
-        # texts that is less work than to mix the regions themselves.
-        length = ((attention @ (seen @ seen.transpose(-1, -2))) * attention).sum(-1)
-        cosines = (attention * near).sum(-1) / length.clamp_min(1e-12).sqrt()
-        sizes = words.shape[1:3]
-        return cosines.unflatten(1, sizes), attention.unflatten(1, sizes)  # type: ignore[no-untyped-call]
+                x, looked = layer(x, texts.words.mask, source)
+                guided.append(looked[..., :GUIDED, :].mean(-2))
+            trust = torch.sigmoid(self.gate(memories.mean(-2)))[..., None]
+            parts = parts + trust * self.head(self.head_norm(x))[..., 0] * texts.words.mask
+        return Matched(parts.sum(-1) + self.bias, parts, attention, tuple(guided))
 
     def forward(self, regions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Log-odds (n, k) of k texts for each of n pictures."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from xsearch.core.encoder import RegionEncoder
 from xsearch.core.errors import EncoderError, TrainingError
 from xsearch.core.extras import require
@@ -25,17 +27,22 @@ from .config import RerankConfig
 from .features import Encoder
 from .folder import CONFIG, open_folder
 from .material import RerankMaterial, gather
+from .plan import Epoch, Plan
 from .report import RerankReport
 
 require("torch", "train", "training")
 
 import torch  # noqa: E402
 
+from .agreement import Background  # noqa: E402
 from .blend import Fitted, fit  # noqa: E402
-from .check import compare, figures  # noqa: E402
+from .check import WHOLE, compare, figures  # noqa: E402
 from .export import export  # noqa: E402
-from .learner import Learner, Plan  # noqa: E402
+from .learner import Learner  # noqa: E402
 from .network import Reranker, RerankerShape  # noqa: E402
+
+APART = 0.1
+"""Log-odds of the gate: pictures and scenes that differ less are not told apart by it."""
 
 
 def train_reranker(
@@ -88,18 +95,8 @@ def run(
     device = _device(config.device)
     torch.manual_seed(config.seed)
     network = _network(config, material)
-    epochs = config.align.epochs + config.schedule.epochs
-    batch = config.batch
-    plan = Plan(
-        material.near,
-        material.claims,
-        batch.pictures,
-        batch.group,
-        config.align.epochs,
-        epochs,
-        config.seed,
-    )
-    learner = Learner(config, network, material, device, plan.steps)
+    plan = Plan(config, material.near, material.claims, scenes=material.scenes is not None)
+    learner = Learner(config, network, material, device)
     going = _Run(config, out, encoder, material, plan, learner, progress)
     if state is not None:
         going.restore(state)
@@ -133,46 +130,45 @@ class _Run:
         log = Log(self.out, step=self.step)
         try:
             with stop.between_steps():
-                while self.step < self.plan.steps * self.plan.epochs:
-                    self._epoch(log, stop)
+                while self.step < self.plan.total:
+                    self._epoch(self.plan.at(self.step), log, stop)
         finally:
             log.close()
 
-    def _epoch(self, log: Log, stop: Stop) -> None:
-        epoch, first = divmod(self.step, self.plan.steps)
-        for chosen in self.plan.epoch(epoch)[first:]:
-            loss = self.learner.step(self.step, chosen)
+    def _epoch(self, epoch: Epoch, log: Log, stop: Stop) -> None:
+        for chosen in self.plan.groups(epoch)[self.step - epoch.first :]:
+            rate = self.plan.rate(self.step)
+            loss = self.learner.step(self.step, epoch, rate, chosen)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"loss or gradient are not finite numbers at step {self.step + 1}. "
                     f"{self._advice()} --lr {self.config.optimiser.rate / 2:g} (with half the rate)"
                 )
             self.step += 1
-            log.write("step", self.step, loss=loss, rate=self.learner.rate(self.step - 1))
-            whole = self.plan.steps * self.plan.epochs
-            self.progress(Progress("train", self.step, whole, detail=f"loss {loss:.3f}"))
-            if self.step % self.plan.steps == 0:
+            log.write("step", self.step, loss=loss, rate=rate)
+            self.progress(Progress("train", self.step, self.plan.total, detail=f"loss {loss:.3f}"))
+            if self.step == epoch.end:
                 break  # measured and saved below
             if stop.asked:
                 self._stop()
             if time.monotonic() - self.written > 60 * self.config.check.minutes:
                 self._save()
         # From the log, which has the steps before an interrupt, too.
-        begun = epoch * self.plan.steps
-        steps = [row for row in log.rows if row["kind"] == "step" and row["step"] > begun]
+        steps = [row for row in log.rows if row["kind"] == "step" and row["step"] > epoch.first]
         self.loss = sum(row["loss"] for row in steps) / max(len(steps), 1)
-        self._measure(epoch + 1, log)
+        self._measure(epoch, log)
         self._save()
-        if stop.asked and self.step < self.plan.steps * self.plan.epochs:
+        if stop.asked and self.step < self.plan.total:
             self._stop()
 
-    def _measure(self, epoch: int, log: Log) -> None:
+    def _measure(self, finished: Epoch, log: Log) -> None:
         """Measure where it is time, and keep the averaged weights if they are the best."""
-        last = epoch == self.plan.epochs
+        last = self.step == self.plan.total
+        epoch, stage = finished.number + 1, finished.stage
         found: dict[str, float] = {}
         check = self.config.check
-        deep = epoch > self.config.align.epochs
-        if self.material.validation is not None and (epoch % check.every == 0 or last):
+        due = stage != "compose" and epoch % check.every == 0
+        if self.material.validation is not None and (due or last):
             found = figures(
                 compare(
                     self._averaged(),
@@ -181,13 +177,14 @@ class _Run:
                     queries=check.queries,
                     from_text=True,
                     device=self.learner.device,
+                    deep=stage != "align",
                 ),
                 "text_to_image",
             )
             log.write("validation", self.step, epoch=epoch, loss=self.loss, **found)
-        # Of the first stage nothing is kept: its cross layers have learnt nothing yet.
+        # Of earlier stages nothing is kept: cross layers have seen no picture yet.
         better = found.get("text_to_image@1", -1.0) >= self.best.get("text_to_image@1", -1.0)
-        if (deep or last) and better and (found or self.material.validation is None):
+        if (stage == "match" or last) and better and (found or self.material.validation is None):
             self.best, self.best_epoch = found, epoch
             content = {"average": self.learner.average, "epoch": epoch}
             checkpoint.write(checkpoint.best_of(self.out), content)
@@ -200,7 +197,7 @@ class _Run:
             )
             if key in found
         )
-        self.progress(Progress("epoch", epoch, self.plan.epochs, detail=detail))
+        self.progress(Progress("epoch", epoch, len(self.plan.epochs), detail=detail))
 
     def finish(self) -> RerankReport:
         """Fit the blend, export the best weights, say what was done."""
@@ -209,6 +206,8 @@ class _Run:
         if best.exists():
             self.learner.average = checkpoint.read(best)["average"]
         network = self._averaged()
+        network.background = self._background(network)
+        network.guidance = self._guidance(network)
         measured = self.material.validation or self.material.train
         fitted: Fitted = fit(network, measured, self.encoder, self.learner.device)
         fingerprint = export(
@@ -222,7 +221,7 @@ class _Run:
             out=self.out,
             encoder=self.encoder.name,
             fingerprint=fingerprint,
-            epochs=self.step // self.plan.steps,
+            epochs=len(self.plan.epochs),
             steps=self.step,
             images=len(self.material.train),
             captions=len(self.material.train.owners),
@@ -236,6 +235,36 @@ class _Run:
         )
         write_card(self.out, self.config, self.material, report)
         return report
+
+    @torch.inference_mode()
+    def _background(self, network: Reranker) -> Background | None:
+        """Captions of pictures spread over all that was learnt from, one of each."""
+        settings, train = self.config.background, self.material.train
+        count = min(settings.captions, len(train))
+        if not count:
+            return None
+        captions = train.captions_of()
+        chosen = [captions[row] for row in np.linspace(0, len(train) - 1, count).astype(int)]
+        rows = np.array([[own[np.argmax(train.main[own])] for own in chosen]])
+        read = train.tokens.batch(rows, WHOLE)
+        tokens, mask = (torch.from_numpy(part).to(self.learner.device) for part in read)
+        words = network.understand(tokens, mask, deep=False).words
+        return Background(words.heaviest(settings.tokens), settings.share)
+
+    @torch.inference_mode()
+    def _guidance(self, network: Reranker) -> tuple[float, float] | None:
+        """What the gate says between pictures and scenes; None where it tells nothing."""
+        scenes = self.material.scenes
+        if scenes is None:
+            return None
+        said = []
+        for regions in (self.material.train.regions, scenes.regions):
+            count = len(regions.views[0])
+            rows = np.linspace(0, count - 1, min(count, 200)).astype(int)
+            some = torch.from_numpy(regions.batch(rows)).to(self.learner.device)
+            said.append(float(network.gate(network.remember(some).mean(-2)).mean()))
+        half = (said[1] - said[0]) / 2
+        return (said[0] + half, 4 / half) if half > APART else None
 
     def _averaged(self) -> Reranker:
         found = Reranker(self.learner.network.shape).to(self.learner.device)
@@ -264,8 +293,8 @@ class _Run:
 
     def _stop(self) -> None:
         self._save()
-        whole = self.plan.steps * self.plan.epochs
-        raise Interrupted(f"interrupted after step {self.step} of {whole}. {self._advice()}")
+        total = self.plan.total
+        raise Interrupted(f"interrupted after step {self.step} of {total}. {self._advice()}")
 
     def _advice(self) -> str:
         if self.saved is None:
@@ -291,6 +320,7 @@ def _network(config: RerankConfig, material: RerankMaterial) -> Reranker:
         channels=channels,
         token_channels=material.train.tokens.flat.shape[1],
         width=settings.width,
+        deep=settings.deep,
         heads=settings.heads,
         text_layers=settings.text_layers,
         cross_layers=settings.cross_layers,
