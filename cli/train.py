@@ -15,14 +15,19 @@ from xsearch.cli.options import JsonOption
 from xsearch.cli.render import (
     complain,
     complain_first,
-    counted,
-    duration,
     progress_bar,
     short_path,
     write_json,
     write_line,
 )
-from xsearch.cli.train_rerank import refuse, rerank_settings, run_rerank, write_rerank_report
+from xsearch.cli.train_rerank import (
+    refuse,
+    rerank_settings,
+    run_rerank,
+    write_kept,
+    write_learnt,
+    write_rerank_report,
+)
 from xsearch.core.errors import UsageError
 from xsearch.core.paths import absolute
 
@@ -264,19 +269,12 @@ def _follow(bar: ProgressCallback | None) -> ProgressCallback:
 def _write_report(report: TrainReport) -> None:
     complain_first(report.problems, "note: ", "more of such lines")
     complain_first(report.broken, "not readable: ")
-    if report.leaks:
-        pictures = counted(report.leaks, "picture")
-        complain(f"{pictures} left out: in what is held out, too", prefix="note: ")
-    learnt = f"{counted(report.images, 'picture')}, {counted(report.captions, 'caption')}"
-    write_line(f"learnt from: {learnt}; {counted(report.epochs, 'epoch')}, loss {report.loss:.3f}")
+    write_learnt(report)
     for direction in ("text_to_image", "image_to_text"):
         if report.figures:
             cuts = " / ".join(f"{report.figures[f'{direction}@{cut}']:.1f}" for cut in (1, 5, 10))
             write_line(f"{direction.replace('_', ' ')}, recall at 1 / 5 / 10: {cuts}")
-    if report.figures:
-        pictures = counted(report.validation, "validation picture")
-        write_line(f"on {pictures}, after epoch {report.best_epoch}, whose weights were kept")
-    write_line(f"time: {duration(report.seconds)}")
+    write_kept(report)
     write_line(f"encoder: {short_path(report.out)}")
 
 

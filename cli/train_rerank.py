@@ -20,6 +20,7 @@ from xsearch.core.paths import absolute
 
 if TYPE_CHECKING:
     from xsearch.core.reports import ProgressCallback
+    from xsearch.training.report import TrainReport
     from xsearch.training.rerank.config import RerankConfig
     from xsearch.training.rerank.report import RerankReport
 
@@ -67,14 +68,27 @@ def run_rerank(
     return train_reranker(config, out, resume=resume, progress=progress)
 
 
-def write_rerank_report(report: RerankReport, encoder: str) -> None:
-    """What was done, for people; `encoder` is the name that a query gives."""
-    complain_first(report.problems, "note: ", "more of such lines")
+def write_learnt(report: TrainReport | RerankReport) -> None:
+    """What either kind of training learnt from."""
     if report.leaks:
         pictures = counted(report.leaks, "picture")
         complain(f"{pictures} left out: in what is held out, too", prefix="note: ")
     learnt = f"{counted(report.images, 'picture')}, {counted(report.captions, 'caption')}"
     write_line(f"learnt from: {learnt}; {counted(report.epochs, 'epoch')}, loss {report.loss:.3f}")
+
+
+def write_kept(report: TrainReport | RerankReport) -> None:
+    """Where what either kind of training measured comes from, and how long it took."""
+    if report.figures:
+        pictures = counted(report.validation, "validation picture")
+        write_line(f"on {pictures}, after epoch {report.best_epoch}, whose weights were kept")
+    write_line(f"time: {duration(report.seconds)}")
+
+
+def write_rerank_report(report: RerankReport, encoder: str) -> None:
+    """What was done, for people; `encoder` is the name that a query gives."""
+    complain_first(report.problems, "note: ", "more of such lines")
+    write_learnt(report)
     for direction in ("text_to_image", "image_to_text"):
         if report.figures:
             plain, reranked = (
@@ -85,10 +99,7 @@ def write_rerank_report(report: RerankReport, encoder: str) -> None:
             )
             name = direction.replace("_", " ")
             write_line(f"{name}, recall at 1 / 5 / 10: {reranked}, not reranked {plain}")
-    if report.figures:
-        pictures = counted(report.validation, "validation picture")
-        write_line(f"on {pictures}, after epoch {report.best_epoch}, whose weights were kept")
-    write_line(f"time: {duration(report.seconds)}")
+    write_kept(report)
     place = short_path(report.out)
     write_line(f"reranker: {place}")
     named = "" if encoder == "builtin" else f" --encoder {shlex.quote(encoder)}"

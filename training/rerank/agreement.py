@@ -31,13 +31,9 @@ class Words:
         """Only the `count` tokens of each text that count most."""
         count = min(count, self.weights.shape[-1])
         weights, at = self.weights.topk(count, -1)
-        directions = self.directions.gather(2, at[..., None].expand(-1, -1, -1, self.width))
+        columns = at[..., None].expand(-1, -1, -1, self.directions.shape[-1])
+        directions = self.directions.gather(2, columns)
         return Words(directions, weights / weights.sum(-1, keepdim=True), self.mask.gather(2, at))
-
-    @property
-    def width(self) -> int:
-        """W."""
-        return self.directions.shape[-1]
 
 
 class Background(nn.Module):

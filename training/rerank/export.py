@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +126,7 @@ def export(
         "width": shape.width,
         "extra": int(network.background is not None),
         **files,
-        "blend": {
-            pair: {"score": each.score, "match": each.match, "intercept": each.intercept}
-            for pair, each in blend.items()
-        },
+        "blend": {pair: asdict(each) for pair, each in blend.items()},
     }
     write_text(folder / FILE, json.dumps(content, indent=2) + "\n")
     try:

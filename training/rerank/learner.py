@@ -76,7 +76,7 @@ class Learner:
         for module in self.network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = share
-        deep = stage != "align"
+        deep = epoch.deep
         losses = []
         if chosen is not None:
             losses.append(self._pictures(chosen, random, deep=deep))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
 from xsearch.core.extras import require
 
@@ -41,10 +41,6 @@ class RerankerShape:
     text_layers: int = 1
     cross_layers: int = 2
     hidden: int = 256
-
-    def config(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
 
 
 def whole(memories: Tensor) -> Tensor:
@@ -221,6 +217,10 @@ class Reranker(nn.Module):
             return torch.zeros(len(memories), device=memories.device)
         return cast(Tensor, self.background(self.agreement, memories))
 
+    def trust(self, memories: Tensor) -> Tensor:
+        """How far the cross layers are to be trusted about pictures (n,): log-odds, by the gate."""
+        return cast(Tensor, self.gate(memories.mean(-2))[:, 0])
+
     def guided_share(self, memories: Tensor) -> Tensor:
         """How far pictures (n,) are drawings, in which guided heads learnt where to look: 0 to 1.
 
@@ -229,7 +229,7 @@ class Reranker(nn.Module):
         """
         assert self.guidance is not None
         middle, slope = self.guidance
-        return torch.sigmoid(slope * (self.gate(memories.mean(-2))[:, 0] - middle))
+        return torch.sigmoid(slope * (self.trust(memories) - middle))
 
     def understand(self, tokens: Tensor, mask: Tensor, *, deep: bool = True) -> Understood:
         """Texts by themselves, of token features (n, k, T, C) and mask (n, k, T)."""
@@ -254,10 +254,6 @@ class Reranker(nn.Module):
             for layer in self.cross_layers:
                 x, looked = layer(x, texts.words.mask, source)
                 guided.append(looked[..., :GUIDED, :].mean(-2))
-            trust = torch.sigmoid(self.gate(memories.mean(-2)))[..., None]
+            trust = torch.sigmoid(self.trust(memories))[:, None, None]
             parts = parts + trust * self.head(self.head_norm(x))[..., 0] * texts.words.mask
         return Matched(parts.sum(-1) + self.bias, parts, attention, tuple(guided))
-
-    def forward(self, regions: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Log-odds (n, k) of k texts for each of n pictures."""
-        return self.match(self.understand(tokens, mask), self.remember(regions)).log_odds

@@ -32,6 +32,11 @@ class Epoch:
     begun: int
     done: int
 
+    @property
+    def deep(self) -> bool:
+        """Whether cross layers take part in what pictures and scenes are matched by."""
+        return self.stage != "align"
+
 
 class Plan:
     """Which pictures are in which step: the same ones for a seed and an epoch.

@@ -177,7 +177,7 @@ class _Run:
                     queries=check.queries,
                     from_text=True,
                     device=self.learner.device,
-                    deep=stage != "align",
+                    deep=finished.deep,
                 ),
                 "text_to_image",
             )
@@ -262,7 +262,7 @@ class _Run:
             count = len(regions.views[0])
             rows = np.linspace(0, count - 1, min(count, 200)).astype(int)
             some = torch.from_numpy(regions.batch(rows)).to(self.learner.device)
-            said.append(float(network.gate(network.remember(some).mean(-2)).mean()))
+            said.append(float(network.trust(network.remember(some)).mean()))
         half = (said[1] - said[0]) / 2
         return (said[0] + half, 4 / half) if half > APART else None
 
