@@ -12,33 +12,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 from common import describe, shared_data
 from corruptions import Blind, Pair, made, refined
-from numpy.typing import NDArray
 from PIL import Image
 from recall import read_split
-from scorers import Scorer, by_kind, scorers_of, show
+from scorers import Scorer, by_kind, scorer_of, show
 
 from xsearch.data.corruptions import KINDS
 from xsearch.retrieval.encoders import load_encoder
 from xsearch.training.evaluation.bootstrap import Float64
 
 
-def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> Float64:
-    """1 for each pair whose true caption scores higher, 0.5 for a tie."""
+def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> dict[str, Float64]:
+    """By scorer: 1 for each pair whose true caption scores higher, 0.5 for a tie."""
     by_file: dict[str, list[int]] = {}
     for at, pair in enumerate(pairs):
         by_file.setdefault(pair.file, []).append(at)
-    found = np.zeros(len(pairs))
-    for file, members in by_file.items():
+    found: dict[str, Float64] = {}
+    for done, (file, members) in enumerate(by_file.items(), 1):
         texts = [text for at in members for text in (pairs[at].true, pairs[at].wrong)]
         with Image.open(folder / file) as picture:
-            scores: NDArray[np.float64] = np.asarray(scorer([picture.convert("RGB")], [texts])[0])
-        true, wrong = scores[::2], scores[1::2]
-        found[members] = 0.5 * ((true > wrong).astype(float) + (true >= wrong))
+            scores = scorer([picture.convert("RGB")], [texts])
+        for name, (own,) in scores.items():
+            true, wrong = own[::2], own[1::2]
+            right = found.setdefault(name, np.zeros(len(pairs)))
+            right[members] = 0.5 * ((true > wrong).astype(float) + (true >= wrong))
+        if not done % 100:
+            print(f"{done} of {len(by_file)} pictures", file=sys.stderr, flush=True)
     return found
 
 
@@ -57,12 +61,12 @@ def main() -> None:
         train = read_split(folder, "train")
         blind = Blind([text for texts in train.values() for text in texts], 0.1)
         pairs = refined(pairs, blind.gaps(pairs), options.seed)
-    scorers = scorers_of(load_encoder(options.encoder), options.reranker)
+    scorer = scorer_of(load_encoder(options.encoder), options.reranker)
     kinds = [pair.kind for pair in pairs]
     _, owners = np.unique([pair.file for pair in pairs], return_inverse=True)
     rows = {
-        name: by_kind(wins(pairs, folder / "images", scorer), kinds, owners, KINDS)
-        for name, scorer in scorers.items()
+        name: by_kind(right, kinds, owners, KINDS)
+        for name, right in wins(pairs, folder / "images", scorer).items()
     }
     report = describe("hard_negatives", data=f"flickr8k {options.split}", **rows)
     if options.json:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from common import describe
-from scorers import Scorer, by_kind, scorers_of, show
+from scorers import Scorer, by_kind, scorer_of, show
 
 from xsearch.data.scenes import KINDS, SPLITS, Scene, scene
 from xsearch.retrieval.encoders import load_encoder
@@ -25,25 +25,25 @@ from xsearch.training.evaluation.bootstrap import Float64, Int64
 _BATCH = 64
 
 
-def pairs(scenes: Sequence[Scene], scorer: Scorer) -> tuple[Float64, list[str], Int64]:
-    """Of every pair of a true and a wrong caption: 1 if the true one scores higher, else 0, a tie
-    0.5; what was changed; the scene's number.
+def pairs(scenes: Sequence[Scene], scorer: Scorer) -> tuple[dict[str, Float64], list[str], Int64]:
+    """Of every pair of a true and a wrong caption, by scorer: 1 if the true one scores higher, else
+    0, a tie 0.5; what was changed; the scene's number.
     """
-    wins, kinds, owners = [], [], []
+    wins: dict[str, list[float]] = {}
     for start in range(0, len(scenes), _BATCH):
         batch = scenes[start : start + _BATCH]
-        texts = [_texts(each) for each in batch]
-        pictures = [each.draw() for each in batch]
-        for number, (each, scores) in enumerate(zip(batch, scorer(pictures, texts), strict=True)):
-            given = iter(scores)
-            for wrongs in each.wrongs:
-                true = next(given)
-                for wrong in wrongs:
-                    false = next(given)
-                    wins.append(0.5 * (float(true > false) + float(true >= false)))
-                    kinds.append(wrong.kind)
-                    owners.append(start + number)
-    return np.array(wins), kinds, np.array(owners)
+        found = scorer([each.draw() for each in batch], [_texts(each) for each in batch])
+        for name, scores in found.items():
+            for each, own in zip(batch, scores, strict=True):
+                given = iter(own)
+                for wrongs in each.wrongs:
+                    true = next(given)
+                    for false in (next(given) for _ in wrongs):
+                        right = 0.5 * (float(true > false) + float(true >= false))
+                        wins.setdefault(name, []).append(right)
+    wrong = [(n, w.kind) for n, each in enumerate(scenes) for ws in each.wrongs for w in ws]
+    owners = np.array([number for number, _ in wrong])
+    return {name: np.array(each) for name, each in wins.items()}, [k for _, k in wrong], owners
 
 
 def _texts(each: Scene) -> list[str]:
@@ -52,9 +52,10 @@ def _texts(each: Scene) -> list[str]:
     return [text for true, wrongs in said for text in (true.text, *(w.text for w in wrongs))]
 
 
-def accuracy(scenes: Sequence[Scene], scorer: Scorer) -> dict[str, dict[str, float]]:
-    """Of each kind of wrong caption, and of all: pairs, share that is right, its interval."""
-    return by_kind(*pairs(scenes, scorer), KINDS)
+def accuracy(scenes: Sequence[Scene], scorer: Scorer) -> dict[str, dict[str, dict[str, float]]]:
+    """By scorer, of each kind of wrong caption and of all: pairs, share that is right, interval."""
+    wins, kinds, owners = pairs(scenes, scorer)
+    return {name: by_kind(right, kinds, owners, KINDS) for name, right in wins.items()}
 
 
 def main() -> None:
@@ -66,8 +67,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     options = parser.parse_args()
     scenes = [scene(options.split, seed) for seed in range(options.scenes)]
-    scorers = scorers_of(load_encoder(options.encoder), options.reranker)
-    found = {name: accuracy(scenes, scorer) for name, scorer in scorers.items()}
+    scorer = scorer_of(load_encoder(options.encoder), options.reranker)
+    found = accuracy(scenes, scorer)
     report = describe(
         "scenes",
         data=f"{len(scenes)} made-up scenes, {options.split}",

@@ -4,67 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xsearch.core.encoder import DualEncoder
+from xsearch.core.encoder import DualEncoder, embed_and_look
 from xsearch.core.errors import EncoderError
 from xsearch.retrieval.rerank.find import find_reranker
 from xsearch.training.evaluation.bootstrap import Float64, Int64, estimates
 
-Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Sequence[NDArray[Any]]]
-"""Scores of each picture's own texts, higher for what fits better."""
+if TYPE_CHECKING:
+    from xsearch.core.encoder import Float32, UInt8
+
+Scores = dict[str, list[NDArray[Any]]]
+"""By scorer: of each picture its own texts' scores, higher for what fits better."""
+Scorer = Callable[[Sequence[Image.Image], Sequence[Sequence[str]]], Scores]
+"""Takes pictures, and each one's own texts."""
 
 _SAMPLES = 1_000
 
 
-def scorers_of(encoder: DualEncoder, folder: Path | None) -> dict[str, Scorer]:
+def scorer_of(encoder: DualEncoder, folder: Path | None) -> Scorer:
     """`cosine`, and with a reranker `rerank` alone and the `blend` that a search orders by."""
+
+    def cosines(images: Float32, texts: Sequence[Sequence[str]]) -> list[NDArray[Any]]:
+        words = encoder.embed_texts([text for own in texts for text in own]).vectors
+        ends = np.cumsum([len(own) for own in texts])[:-1]
+        return [own @ image for own, image in zip(np.split(words, ends), images, strict=True)]
+
+    def prepared(pictures: Sequence[Image.Image]) -> UInt8:
+        return np.stack([encoder.preprocess(picture) for picture in pictures])
+
     try:
         reranker = find_reranker(encoder, folder)
     except EncoderError:
         if folder is not None:
             raise
-        return {"cosine": by_cosine(encoder)}
+        return lambda pictures, texts: {
+            "cosine": cosines(encoder.embed_images(prepared(pictures)), texts)
+        }
     scale = encoder.calibration("text", "image")
     blend = reranker.info.blend["text-image"]
 
-    def match(
-        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
-    ) -> list[NDArray[Any]]:
-        prepared = np.stack([encoder.preprocess(picture) for picture in pictures])
-        memories = reranker.memories(encoder.regions(prepared))  # type: ignore[attr-defined]
-        return [
+    def scores(pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> Scores:
+        images, regions = embed_and_look(encoder, prepared(pictures))
+        dual = cosines(images, texts)
+        matches = [
             reranker.match(*encoder.tokens(list(own)), memory[None])  # type: ignore[attr-defined]
-            for own, memory in zip(texts, memories, strict=True)
+            for own, memory in zip(texts, reranker.memories(regions), strict=True)
         ]
-
-    def blended(
-        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
-    ) -> list[NDArray[Any]]:
-        dual = by_cosine(encoder)(pictures, texts)
-        return [
+        blended = [
             np.asarray(blend.log_odds(scale.slope * own + scale.intercept, odds))
-            for own, odds in zip(dual, match(pictures, texts), strict=True)
+            for own, odds in zip(dual, matches, strict=True)
         ]
-
-    return {"cosine": by_cosine(encoder), "rerank": match, "blend": blended}
-
-
-def by_cosine(encoder: DualEncoder) -> Scorer:
-    """The dual encoder's own score."""
-
-    def scores(
-        pictures: Sequence[Image.Image], texts: Sequence[Sequence[str]]
-    ) -> list[NDArray[Any]]:
-        prepared = np.stack([encoder.preprocess(picture) for picture in pictures])
-        images = encoder.embed_images(prepared)
-        words = encoder.embed_texts([text for own in texts for text in own]).vectors
-        ends = np.cumsum([len(own) for own in texts])[:-1]
-        return [own @ image for own, image in zip(np.split(words, ends), images, strict=True)]
+        return {"cosine": dual, "rerank": matches, "blend": blended}
 
     return scores
 
