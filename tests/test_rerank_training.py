@@ -54,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "network.width": 32,
+    "network.nearby": 32,
     "network.deep": 32,
     "network.heads": 2,
     "network.hidden": 32,

@@ -15,6 +15,7 @@ class NetworkConfig:
     """See `network.RerankerShape`; dropout is of region channels, tokens and layers."""
 
     width: int = 256
+    nearby: int = 512
     deep: int = 128
     heads: int = 8
     text_layers: int = 1
@@ -25,8 +26,11 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout = {self.dropout} must be at least 0 and less than 1")
-        if min(self.width, self.deep, self.heads, self.hidden, self.cross_layers) < 1:
-            raise UsageError("width, deep, heads, hidden and cross_layers must be 1 or more")
+        sizes = self.width, self.nearby, self.deep, self.heads, self.hidden, self.cross_layers
+        if min(sizes) < 1:
+            raise UsageError(
+                "width, nearby, deep, heads, hidden and cross_layers must be 1 or more"
+            )
         if self.deep % self.heads:
             raise UsageError(
                 f"deep = {self.deep} cannot be shared by {self.heads} heads: take a multiple"

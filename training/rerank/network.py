@@ -27,15 +27,17 @@ class RerankerShape:
     """What a reranker reads, and how large it is.
 
     grid: rows and columns of regions. channels, token_channels: numbers of a region and of a
-    token. width: of a memory, and of what is compared with it. text_layers look at the text alone,
-    cross_layers at both; `deep` is the width of these layers, shared by `heads`, and `hidden` that
-    inside their feed-forward parts.
+    token. width: of a memory, and of what is compared with it; `nearby`: inside the part of it in
+    which a region is seen with those around it. text_layers look at the text alone, cross_layers
+    at both; `deep` is the width of these layers, shared by `heads`, and `hidden` that inside their
+    feed-forward parts.
     """
 
     grid: tuple[int, int]
     channels: int
     token_channels: int
     width: int = 256
+    nearby: int = 512
     deep: int = 128
     heads: int = 8
     text_layers: int = 1
@@ -89,6 +91,33 @@ class Attention(nn.Module):
             logits = logits.masked_fill(~mask[..., None, None, :], -1e4)
         weights = torch.softmax(logits, -1)
         return cast(Tensor, self.out((weights @ v).transpose(-2, -3).flatten(-2))), weights
+
+
+class See(nn.Module):
+    """What regions are compared by: each seen by itself, and with the eight around it.
+
+    The latter through a wide layer and a convolution of each of its channels by itself, as in
+    inverted bottlenecks (Sandler et al. 2018, "MobileNetV2", section 3.3). It begins by
+    adding nothing.
+    """
+
+    def __init__(self, shape: RerankerShape) -> None:
+        super().__init__()
+        self.grid = shape.grid
+        self.alone = nn.Linear(shape.channels, shape.width)
+        self.wide = nn.Linear(shape.channels, shape.nearby)
+        self.around = nn.Conv2d(shape.nearby, shape.nearby, 3, padding=1, groups=shape.nearby)
+        self.narrow = nn.Linear(shape.nearby, shape.width)
+        with torch.no_grad():
+            self.narrow.weight.zero_()
+            self.narrow.bias.zero_()
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """From regions (n, R, C) to (n, R, W)."""
+        x = self.wide(regions)
+        maps = x.transpose(1, 2).unflatten(2, self.grid)
+        x = functional.gelu(x + self.around(maps).flatten(2).transpose(1, 2))
+        return cast(Tensor, self.alone(regions) + self.narrow(x))
 
 
 class Layer(nn.Module):
@@ -177,7 +206,7 @@ class Reranker(nn.Module):
         width, deep, count = shape.width, shape.deep, shape.grid[0] * shape.grid[1]
         self.register_buffer("mean", torch.zeros(shape.channels))
         self.register_buffer("deviation", torch.ones(shape.channels))
-        self.see = nn.Linear(shape.channels, width)
+        self.see = See(shape)
         self.place = nn.Parameter(torch.randn(count, width) * 0.02)
         self.memory_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.agreement = Agreement(width, shape.token_channels)

@@ -320,6 +320,7 @@ def _network(config: RerankConfig, material: RerankMaterial) -> Reranker:
         channels=channels,
         token_channels=material.train.tokens.flat.shape[1],
         width=settings.width,
+        nearby=settings.nearby,
         deep=settings.deep,
         heads=settings.heads,
         text_layers=settings.text_layers,
