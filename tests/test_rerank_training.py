@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -34,6 +35,7 @@ from xsearch.retrieval.rerank.manifest import read_reranker
 try:
     import torch
 
+    from xsearch.training import checkpoint
     from xsearch.training.losses import matching
     from xsearch.training.rerank import blend
     from xsearch.training.rerank.agreement import Background, Words
@@ -239,6 +241,18 @@ def test_a_changed_setting_is_refused(encoder: str, few: Path, done: Path) -> No
     for changes in ({"network__width": 64}, {"seed": 1}, {"material__views": 2}):
         with pytest.raises(UsageError, match="cannot change"):
             training.train_reranker(settings(encoder, few, **changes), done, resume=True)
+
+
+def test_a_checkpoint_of_another_network_is_refused(
+    encoder: str, few: Path, done: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine"
+    shutil.copytree(done, out)
+    state = checkpoint.read(checkpoint.last_of(out))
+    del state["learner"]["network"]["see.wide.weight"]
+    checkpoint.write(checkpoint.last_of(out), state)
+    with pytest.raises(TrainingError, match=r"of another network .*begin a new run"):
+        training.train_reranker(settings(encoder, few), out, resume=True)
 
 
 def test_changed_captions_are_refused_before_anything_is_looked_at(
@@ -671,6 +685,22 @@ def test_the_command_trains_a_reranker_and_says_how_to_use_it(
     code, _, err = call("rerank", "--out", "mine", *words(encoder, few))
     assert code == 2
     assert "there is a training run already" in err
+    code, _, err = call("encoder", "--out", "mine", "--resume")
+    assert code == 2
+    assert "a reranker was trained here: add --task rerank" in err
+
+
+def test_going_on_with_an_encoder_is_refused(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    stored = tmp_path / "mine" / "config.toml"
+    stored.write_text(training.TrainConfig().to_toml(), encoding="utf-8")
+    code, _, err = call("rerank", "--out", "mine", "--resume")
+    assert code == 2
+    assert "an encoder was trained here: leave out --task rerank" in err
+    stored.write_text("[network]\nwith = 3\n", encoding="utf-8")
+    code, _, err = call("rerank", "--out", "mine", "--resume")
+    assert code == 2
+    assert "line 2: there is no setting network.with; did you mean network.width?" in err
 
 
 def test_ctrl_c_says_how_to_go_on(

@@ -613,6 +613,13 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_what_is_written_may_be_read_by_those_who_may_read_other_files(tmp_path: Path) -> None:
+    write(tmp_path / "last.pt", {"step": 3})
+    (tmp_path / "other").touch()
+    assert (tmp_path / "last.pt").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     write(path, {"step": 3, "weights": torch.zeros(1000)})

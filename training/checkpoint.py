@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +68,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        # Not by tempfile: what it makes, others may not read.
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        with temporary.open("xb") as file:
             watched = _Watched(file)
             yield cast(IO[bytes], watched)
             file.flush()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xsearch.core.errors import UsageError
 from xsearch.retrieval.encoders.manifest import FILE as ENCODER
 
 from . import checkpoint
-from .config import TrainConfig, changed, read_config
-from .settings import flat
+from .config import TrainConfig, changed
+from .rerank.config import RerankConfig
+from .settings import flat, read_toml
 
 CONFIG = "config.toml"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,10 +29,26 @@ class Opened:
 
 def stored_config(out: Path) -> TrainConfig:
     """The settings that a run was begun with. Raises UsageError where there is none."""
+    return read_stored(
+        out, TrainConfig, RerankConfig, "a reranker was trained here: add --task rerank"
+    )
+
+
+def read_stored(out: Path, kind: type[T], other: type[Any], instead: str) -> T:
+    """Settings of a `kind` of run. Raises UsageError where there are none, saying `instead` where
+    they are those of the `other` kind.
+    """
     path = out / CONFIG
     if not path.is_file():
         raise UsageError(f"{out}: there is no training run here to go on with (no {CONFIG})")
-    return read_config(path)
+    try:
+        return read_toml(kind, path)
+    except UsageError as error:
+        try:
+            read_toml(other, path)
+        except UsageError:
+            raise error from None
+        raise UsageError(f"{out}: {instead}") from None
 
 
 def open_folder(config: TrainConfig, out: Path, *, resume: bool) -> Opened:

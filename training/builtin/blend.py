@@ -50,7 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
     content = json.loads(path.read_text(encoding="utf-8"))
     content["blend"] = {pair: asdict(blend) for pair, blend in found.items()}
     write_text(path, json.dumps(content, indent=2) + "\n")
-    path.chmod(0o644)
     print(json.dumps(content["blend"], indent=2))
     return 0
 

@@ -8,11 +8,12 @@ from typing import Any
 from xsearch.core.errors import UsageError
 from xsearch.retrieval.rerank.manifest import FILE
 from xsearch.training import checkpoint
+from xsearch.training.config import TrainConfig
+from xsearch.training.folder import read_stored
 from xsearch.training.settings import flat
 
-from .config import RerankConfig, read_rerank_config
+from .config import RerankConfig
 
-CONFIG = "config.toml"
 FREE = (
     *("device", "threads", "schedule.epochs", "check", "optimiser.rate", "licence"),
     *("data.workers", "data.prefetch"),
@@ -48,7 +49,6 @@ def open_folder(config: RerankConfig, out: Path, *, resume: bool) -> dict[str, A
 
 def stored_config(out: Path) -> RerankConfig:
     """The settings that a run was begun with. Raises UsageError where there is none."""
-    path = out / CONFIG
-    if not path.is_file():
-        raise UsageError(f"{out}: there is no training run here to go on with (no {CONFIG})")
-    return read_rerank_config(path)
+    return read_stored(
+        out, RerankConfig, TrainConfig, "an encoder was trained here: leave out --task rerank"
+    )

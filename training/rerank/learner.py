@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xsearch.core.errors import TrainingError
 from xsearch.core.extras import require
 
 from .network import Reranker
@@ -220,9 +221,16 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Undo `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Undo `state_dict`. Raises TrainingError where it is of another network."""
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise TrainingError(
+                f"the checkpoint is of another network ({first}); begin a new run in another "
+                "folder with --out"
+            ) from error
         self.average = {k: v.to(self.device) for k, v in state["average"].items()}
 
 

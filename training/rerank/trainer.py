@@ -19,13 +19,14 @@ from xsearch.core.paths import absolute
 from xsearch.core.reports import Progress, ProgressCallback
 from xsearch.retrieval.encoders import load_encoder
 from xsearch.training import checkpoint
+from xsearch.training.folder import CONFIG
 from xsearch.training.log import Log
 from xsearch.training.stopping import Interrupted, Stop
 
 from .card import write_card
 from .config import RerankConfig
 from .features import Encoder
-from .folder import CONFIG, open_folder
+from .folder import open_folder
 from .material import RerankMaterial, gather
 from .plan import Epoch, Plan
 from .report import RerankReport
