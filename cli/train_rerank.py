@@ -88,6 +88,7 @@ def write_kept(report: TrainReport | RerankReport) -> None:
 def write_rerank_report(report: RerankReport, encoder: str) -> None:
     """What was done, for people; `encoder` is the name that a query gives."""
     complain_first(report.problems, "note: ", "more of such lines")
+    complain_first(report.broken, "not readable: ")
     write_learnt(report)
     for direction in ("text_to_image", "image_to_text"):
         if report.figures:

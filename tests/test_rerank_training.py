@@ -269,6 +269,16 @@ def test_changed_captions_are_refused_before_anything_is_looked_at(
     assert (out / "features" / "train" / "tokens.npz").read_bytes() == looked
 
 
+def test_pictures_that_cannot_be_read_are_left_out_and_named(encoder: str, tmp_path: Path) -> None:
+    data = painted(tmp_path / "data", train=24, val=6)
+    for name in ("003.png", "025.png"):
+        path = data / "images" / name
+        path.write_bytes(path.read_bytes()[:60])
+    report = training.train_reranker(settings(encoder, data), tmp_path / "mine")
+    assert (report.images, report.captions, report.validation) == (23, 46, 5)
+    assert [line.split(":")[0] for line in report.broken] == ["003.png", "025.png"]
+
+
 def test_a_run_or_a_reranker_is_not_overwritten(encoder: str, few: Path, done: Path) -> None:
     with pytest.raises(UsageError, match="there is a training run already"):
         training.train_reranker(settings(encoder, few), done)

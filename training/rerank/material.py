@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from xsearch.core.errors import ImageError, SourceError, TrainingError
 from xsearch.core.hashing import hash_text
+from xsearch.core.ordered import map_in_order
 from xsearch.core.paths import displayable
+from xsearch.core.reports import Progress
 from xsearch.data.augment import ImageAugmentation, mentions_side
 from xsearch.data.corruptions import corruptions
 from xsearch.data.scenes import scene
@@ -84,7 +87,10 @@ class Scenes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RerankMaterial:
-    """All that a run learns from and is measured on; `claims` as `Material.owners`."""
+    """All that a run learns from and is measured on; `claims` as `Material.owners`.
+
+    `broken` are lines about pictures that were left out, being unreadable.
+    """
 
     train: Captioned
     claims: Indices
@@ -95,6 +101,7 @@ class RerankMaterial:
     languages: tuple[str, ...]
     leaks: int
     problems: tuple[str, ...]
+    broken: tuple[str, ...]
     digest: str
 
 
@@ -113,14 +120,20 @@ def gather(
     expected, StorageError.
     """
     found = records_of.gather(config.data, progress)
-    if len(set(found.owners)) < config.batch.group:
+    reasons = _unreadable((*found.train, *found.validation), encoder.image_size, progress)
+    count = len(found.train)
+    kept = [at for at in range(count) if reasons[at] is None]
+    claims = np.array(found.owners, np.int64)[kept]
+    if len(set(claims.tolist())) < config.batch.group:
         raise SourceError(
-            f"{len(found.train)} pictures to learn from, described in {len(set(found.owners))} "
-            f"ways, are too few: a group has {config.batch.group} that differ; give more, or a "
-            "smaller --set batch.group"
+            f"{len(kept)} pictures to learn from, described in {len(set(claims.tolist()))} ways, "
+            f"are too few: a group has {config.batch.group} that differ; give more, or a smaller "
+            "--set batch.group"
         )
     folder = out / FOLDER
-    learnt, measured = list(found.train), list(found.validation)
+    learnt = [found.train[at] for at in kept]
+    aside = zip(found.validation, reasons[count:], strict=True)
+    measured = [record for record, reason in aside if reason is None]
     language = config.data.language
     learnt = [_fewer(record, config, config.material.foreign) for record in learnt]
     measured = [_fewer(record, config, 0) for record in measured]
@@ -143,7 +156,7 @@ def gather(
         scenes = _scenes(encoder, config.material.scenes, folder / "scenes", progress)
     return RerankMaterial(
         train=train,
-        claims=np.array(found.owners, np.int64),
+        claims=claims,
         near=neighbours(train.regions.vectors, train.vectors, train.owners),
         wrongs=wrongs,
         scenes=scenes,
@@ -151,8 +164,30 @@ def gather(
         languages=tuple(sorted({language for record in learnt for language in record.captions})),
         leaks=found.leaks,
         problems=found.problems,
+        broken=tuple(reason for reason in reasons if reason is not None),
         digest=digest,
     )
+
+
+def _unreadable(
+    records: Sequence[Record], side: int, progress: ProgressCallback
+) -> list[str | None]:
+    """Of each record whose picture cannot be read, the reason, with its name."""
+
+    def reason(record: Record) -> str | None:
+        try:
+            record.image.open(side)
+        except ImageError as error:
+            return f"{displayable(record.key)}: {error}"
+        return None
+
+    found = []
+    opened = map_in_order(reason, records, workers=None, window=64)
+    with closing(opened):
+        for done, (_, said) in enumerate(opened, 1):
+            found.append(said)
+            progress(Progress("show", done, len(records)))
+    return found
 
 
 def _fewer(record: Record, config: RerankConfig, foreign: int) -> Record:
@@ -187,8 +222,8 @@ def _captioned(
             image = records[row].image.open(side if not view else 2 * side)
         except ImageError as error:
             raise SourceError(
-                f"{displayable(records[row].key)}: {error}; mend it, or take it and its captions "
-                "out of the data"
+                f"{displayable(records[row].key)}: {error}; it could be read a while ago. Begin "
+                "again, with the same command"
             ) from error
         if not view:
             return image

@@ -17,7 +17,8 @@ class RerankReport:
     `images` and `captions` were learnt from, `validation` pictures measured on. `figures` are
     recalls in percent on validation after `best_epoch` epochs, whose weights were kept, such as
     `text_to_image@1` with the reranker and `text_to_image_without@1` without; empty without
-    validation. `loss` is the mean of the last epoch.
+    validation. `loss` is the mean of the last epoch. `broken` are lines about pictures that
+    were left out, being unreadable.
     """
 
     out: Path
@@ -34,6 +35,7 @@ class RerankReport:
     seconds: float
     leaks: int = 0
     problems: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""

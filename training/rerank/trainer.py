@@ -233,6 +233,7 @@ class _Run:
             seconds=self.seconds + time.monotonic() - self.started,
             leaks=self.material.leaks,
             problems=self.material.problems,
+            broken=self.material.broken,
         )
         write_card(self.out, self.config, self.material, report)
         return report
