@@ -109,7 +109,7 @@ class ComposeConfig:
     `network.dropout`, there being no lack of scenes.
     """
 
-    epochs: int = 12
+    epochs: int = 24
     steps: int = 500
     scenes: int = 24
     rate: float = 1e-3
@@ -206,7 +206,7 @@ class RerankConfig:
     align: AlignConfig = field(default_factory=AlignConfig)
     compose: ComposeConfig = field(default_factory=ComposeConfig)
     optimiser: RerankOptimiserConfig = field(default_factory=RerankOptimiserConfig)
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=8))
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(epochs=4))
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     check: RerankCheckConfig = field(default_factory=RerankCheckConfig)
     licence: str = "that of the data it was trained on"
