@@ -20,7 +20,7 @@ from common import describe, shared_data
 from corruptions import Blind, Pair, made, refined
 from PIL import Image
 from recall import read_split
-from scorers import Scorer, by_kind, scorer_of, show
+from scorers import Scorer, by_kind, scorer_of, show, won
 
 from xsearch.data.corruptions import KINDS
 from xsearch.retrieval.encoders import load_encoder
@@ -28,7 +28,7 @@ from xsearch.training.evaluation.bootstrap import Float64
 
 
 def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> dict[str, Float64]:
-    """By scorer: 1 for each pair whose true caption scores higher, 0.5 for a tie."""
+    """By scorer, what `won` says of each pair."""
     by_file: dict[str, list[int]] = {}
     for at, pair in enumerate(pairs):
         by_file.setdefault(pair.file, []).append(at)
@@ -38,9 +38,7 @@ def wins(pairs: list[Pair], folder: Path, scorer: Scorer) -> dict[str, Float64]:
         with Image.open(folder / file) as picture:
             scores = scorer([picture.convert("RGB")], [texts])
         for name, (own,) in scores.items():
-            true, wrong = own[::2], own[1::2]
-            right = found.setdefault(name, np.zeros(len(pairs)))
-            right[members] = 0.5 * ((true > wrong).astype(float) + (true >= wrong))
+            found.setdefault(name, np.zeros(len(pairs)))[members] = won(own[::2], own[1::2])
         if not done % 100:
             print(f"{done} of {len(by_file)} pictures", file=sys.stderr, flush=True)
     return found

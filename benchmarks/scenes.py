@@ -13,10 +13,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from common import describe
-from scorers import Scorer, by_kind, scorer_of, show
+from numpy.typing import NDArray
+from scorers import Scorer, by_kind, scorer_of, show, won
 
 from xsearch.data.scenes import KINDS, SPLITS, Scene, scene
 from xsearch.retrieval.encoders import load_encoder
@@ -26,24 +28,27 @@ _BATCH = 64
 
 
 def pairs(scenes: Sequence[Scene], scorer: Scorer) -> tuple[dict[str, Float64], list[str], Int64]:
-    """Of every pair of a true and a wrong caption, by scorer: 1 if the true one scores higher, else
-    0, a tie 0.5; what was changed; the scene's number.
+    """Of every pair of a true and a wrong caption: by scorer what `won` says of it, what was
+    changed, and the scene's number.
     """
-    wins: dict[str, list[float]] = {}
+    wins: dict[str, list[Float64]] = {}
     for start in range(0, len(scenes), _BATCH):
         batch = scenes[start : start + _BATCH]
         found = scorer([each.draw() for each in batch], [_texts(each) for each in batch])
         for name, scores in found.items():
-            for each, own in zip(batch, scores, strict=True):
-                given = iter(own)
-                for wrongs in each.wrongs:
-                    true = next(given)
-                    for false in (next(given) for _ in wrongs):
-                        right = 0.5 * (float(true > false) + float(true >= false))
-                        wins.setdefault(name, []).append(right)
-    wrong = [(n, w.kind) for n, each in enumerate(scenes) for ws in each.wrongs for w in ws]
-    owners = np.array([number for number, _ in wrong])
-    return {name: np.array(each) for name, each in wins.items()}, [k for _, k in wrong], owners
+            wins.setdefault(name, []).extend(map(_won, batch, scores))
+    kinds = [wrong.kind for each in scenes for wrongs in each.wrongs for wrong in wrongs]
+    counts = [sum(map(len, each.wrongs)) for each in scenes]
+    owners = np.repeat(np.arange(len(scenes)), counts)
+    return {name: np.concatenate(each) for name, each in wins.items()}, kinds, owners
+
+
+def _won(each: Scene, scores: NDArray[Any]) -> Float64:
+    """Of a scene's pairs, by the scores of `_texts`."""
+    sizes = [1 + len(wrongs) for wrongs in each.wrongs]
+    firsts = np.cumsum([0, *sizes[:-1]])
+    true = np.repeat(scores[firsts], np.array(sizes) - 1)
+    return won(true, np.delete(scores, firsts))
 
 
 def _texts(each: Scene) -> list[str]:

@@ -64,6 +64,12 @@ def scorer_of(encoder: DualEncoder, folder: Path | None) -> Scorer:
     return scores
 
 
+def won(true: NDArray[Any], wrong: NDArray[Any]) -> Float64:
+    """1 where the true caption scores higher than the wrong one, 0.5 for a tie, else 0."""
+    found: Float64 = 0.5 * ((true > wrong).astype(float) + (true >= wrong))
+    return found
+
+
 def by_kind(
     right: Float64, kinds: Sequence[str], owners: Int64, names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
