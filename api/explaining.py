@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xsearch.indexer.reader import Reader
     from xsearch.retrieval.explain.match import Explaining as Reranker
 
+    from .reranking import RerankerChoice
+
     PathLike = str | os.PathLike[str]
     Picture = str | os.PathLike[str] | Image
 
@@ -72,6 +74,8 @@ def draw_explanation(explanation: MatchExplanation) -> PILImage.Image:
 class _Opened(Protocol):
     """The parts of a library that are needed here."""
 
+    _reranking: RerankerChoice
+
     @property
     def encoder(self) -> DualEncoder: ...
 
@@ -95,13 +99,15 @@ class Explaining:
         Args:
             picture: the id of one of the library, a path, or an `xsearch.Image`.
             text: what the picture may show, taken literally.
-            reranker: as in `xsearch.explain`.
+            reranker: as in `xsearch.explain`; by default the one that the library was opened with.
 
         Raises:
             UsageError: the library has no picture of that id; or there is no text.
             SourceError, ImageError, EncoderError, MissingExtraError: as `xsearch.explain` does.
         """
         image = self._path_of(picture) if isinstance(picture, int) else picture
+        if reranker is None:
+            reranker = self._reranking.given
         return explain(image, text, encoder=self.encoder, reranker=reranker)
 
     def _path_of(self: _Opened, id_: int) -> Path:

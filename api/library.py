@@ -434,8 +434,8 @@ def open(
             the library keeps.
         device: where encoders run, see `load_encoder`: `cpu`, `cuda`, `mps` or `auto`. With
             `cpu`, FAISS uses no graphics card either.
-        reranker: the folder of one for the (first) encoder, for `search(rerank=...)` and the
-            region cache; by default that in the encoder's own folder.
+        reranker: the folder of one for the (first) encoder, for `search(rerank=...)`,
+            `explain` and the region cache; by default that in the encoder's own folder.
         create: make a library where there is none.
         wait: seconds to wait for another process that creates or migrates it.
 

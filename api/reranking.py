@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class RerankerChoice:
     """The reranker that was asked for when a library was opened, or that of its encoder.
 
-    What was loaded of it is kept, with the memories that it made of pictures.
+    What was loaded of it is kept, with the memories that it made of pictures. `given` is the folder
+    of the one that was asked for.
     """
 
     def __init__(self, library: Path, given: Path | None) -> None:
         self._library = library
-        self._given = given
+        self.given = given
         self._loaded: Memories | None = None
 
     def load(self, encoder: DualEncoder) -> Memories:
@@ -32,7 +33,7 @@ class RerankerChoice:
         """
         loaded = self._loaded
         if loaded is None or loaded.encoder is not encoder:
-            self._loaded = loaded = self._open(encoder, self._given)
+            self._loaded = loaded = self._open(encoder, self.given)
         return loaded
 
     def to_index_with(
@@ -54,7 +55,7 @@ class RerankerChoice:
         if wanted is None and about is None:
             return None, ()
         try:
-            if self._given is None and about and about.encoder == encoder.fingerprint:
+            if self.given is None and about and about.encoder == encoder.fingerprint:
                 # The reranker that it was made with, wherever that lies.
                 return self._open(encoder, Path(about.source) if about.source else None), ()
             return self.load(encoder), ()

@@ -123,6 +123,8 @@ def test_a_library_explains_its_own_pictures_by_id(tmp_path: Path, reranker: Pat
         assert found.words[0].peak == pytest.approx((7 / 8, 1 / 8))
         with pytest.raises(UsageError, match="no picture 99"):
             library.explain(99, "red", reranker=reranker)
+    with xsearch.open(tmp_path / "library", encoder=SeeingEncoder(), reranker=reranker) as library:
+        assert library.explain(id_, "red").log_odds == found.log_odds
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
