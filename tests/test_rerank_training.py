@@ -39,7 +39,7 @@ try:
     from xsearch.training.losses import matching
     from xsearch.training.rerank import blend
     from xsearch.training.rerank.agreement import Background, Words
-    from xsearch.training.rerank.check import Compared
+    from xsearch.training.rerank.check import Compared, recalls
     from xsearch.training.rerank.export import export
     from xsearch.training.rerank.features import same_as_before
     from xsearch.training.rerank.hard import groups, neighbours
@@ -432,21 +432,25 @@ def _fitted(dual: NDArray[np.float64], found: Compared) -> Blend:
     return blend.best_blend(dual, found.log_odds.astype(np.float64), found.right)
 
 
+def _recalls(made: Blend, dual: NDArray[np.float64], found: Compared) -> dict[int, float]:
+    return recalls(made.log_odds(dual, found.log_odds.astype(np.float64)), found.right)
+
+
 def test_a_reranker_that_knows_counts_for_much_and_one_that_does_not_for_nothing() -> None:
     knows = compared(0, 8.0)
     dual = 10.0 * knows.cosines.astype(np.float64) - 5
     made = _fitted(dual, knows)
     assert made.match / made.score > 0.3
-    assert knows.recalls(made.match / made.score / 10)[1] > 95 > knows.recalls(0.0)[1] + 20
+    assert _recalls(made, dual, knows)[1] > 95 > knows.recalls(0.0)[1] + 20
     silent = replace(knows, log_odds=np.zeros_like(knows.log_odds))
     assert _fitted(dual, silent).match == 0
 
 
 def test_a_blend_is_never_worse_than_no_reranking() -> None:
     noise = compared(0, 0.0)
-    made = _fitted(10.0 * noise.cosines.astype(np.float64) - 5, noise)
-    with_it, without = (noise.recalls(share) for share in (made.match / made.score / 10, 0.0))
-    assert sum(with_it.values()) >= sum(without.values()) - 0.5
+    dual = 10.0 * noise.cosines.astype(np.float64) - 5
+    with_it, without = _recalls(_fitted(dual, noise), dual, noise), noise.recalls(0.0)
+    assert sum(with_it.values()) >= sum(without.values()) - 3 * blend.TOLERANCE
 
 
 def test_a_blend_keeps_the_mean_probability() -> None:
@@ -458,6 +462,29 @@ def test_a_blend_keeps_the_mean_probability() -> None:
     # Right candidates are weighted to the share that the encoder gives them.
     after = before * blended[found.right].mean() + (1 - before) * blended[~found.right].mean()
     assert after == pytest.approx(before, abs=1e-3)
+
+
+def test_a_blend_limits_what_the_reranker_says() -> None:
+    made = Blend(0.5, 2.0, 0.25, low=1.0, high=4.0)
+    match = np.array([-50.0, 1.0, 3.5, 4.5, 50.0])
+    assert made.limited(match) == pytest.approx(
+        [1.0, 1 + np.log(2), 1 + np.log1p(np.exp(2.5)), 4, 4]
+    )
+    assert made.log_odds(3.0, match)[0] == pytest.approx(0.5 * 3 + 2 * 1 + 0.25)
+    assert Blend(1.0, 2.0, 0.0).limited(match) == pytest.approx(match)
+    # A word's part is what the score loses without it.
+    assert made.part(3.0, 2.5) == pytest.approx(made.log_odds(1, 3.0) - made.log_odds(1, 0.5))
+
+
+def test_of_blends_that_are_as_good_the_most_cautious_is_taken() -> None:
+    # What the reranker says of the right one decides; of the others it need say nothing.
+    knows = compared(0, 8.0)
+    dual = 10.0 * knows.cosines.astype(np.float64) - 5
+    made = _fitted(dual, knows)
+    assert (made.low, made.high) == (2.0, 4.0)
+    # Where the order among low ones tells, they count.
+    low = replace(knows, log_odds=knows.log_odds - 20)
+    assert _fitted(dual, low).low is None
 
 
 # The folder
@@ -605,9 +632,10 @@ def test_a_part_of_the_description_that_cannot_be_is_refused(
         read_reranker(tmp_path)
 
 
-def test_a_blend_that_is_no_number_is_refused(done: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["match", "low", "high"])
+def test_a_blend_that_is_no_number_is_refused(done: Path, tmp_path: Path, key: str) -> None:
     content = json.loads((done / "reranker.json").read_text())
-    content["blend"]["text-image"]["match"] = "nan"
+    content["blend"]["text-image"][key] = "nan"
     (tmp_path / "reranker.json").write_text(json.dumps(content))
     with pytest.raises(EncoderError, match="train the reranker again"):
         read_reranker(tmp_path)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xsearch.core.errors import EncoderError
 from xsearch.core.paths import displayable
 
@@ -21,17 +23,34 @@ PAIRS = ("text-image", "image-text")
 class Blend:
     """How the dual encoder's score and the reranker's log-odds become one.
 
-    log-odds = `score` x log-odds of the dual encoder's score + `match` x the reranker's log-odds
-    + `intercept`. The order of hits is that of these log-odds, and their logistic is the score.
+    log-odds = `score` x log-odds of the dual encoder's score + `match` x the reranker's log-odds,
+    `limited`, + `intercept`. The order of hits is that of these log-odds, and their logistic is the
+    score.
+
+    Below `low` the reranker's log-odds count less and less: that it does not find something is
+    weaker evidence than that it does, above all in pictures and texts unlike those it was trained
+    on. Above `high` they count no more. None: there is no such limit.
     """
 
     score: float
     match: float
     intercept: float
+    low: float | None = None
+    high: float | None = None
 
     def log_odds(self, score: Any, match: Any) -> Any:
         """Blended log-odds of both models' log-odds, numbers or arrays."""
-        return self.score * score + self.match * match + self.intercept
+        return self.score * score + self.match * self.limited(match) + self.intercept
+
+    def limited(self, match: Any) -> Any:
+        """What counts of the reranker's log-odds: a soft floor at `low`, a ceiling at `high`."""
+        if self.low is not None:
+            match = self.low + np.logaddexp(0, match - self.low)
+        return match if self.high is None else np.minimum(match, self.high)
+
+    def part(self, match: float, part: float) -> float:
+        """What a part of the reranker's log-odds is of the blended ones: what they lose without."""
+        return self.match * float(self.limited(match) - self.limited(match - part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +132,11 @@ def _positive(value: int) -> int:
     return value
 
 
-def _blend(content: Mapping[str, float]) -> Blend:
-    values = [float(content[key]) for key in ("score", "match", "intercept")]
-    if not all(map(math.isfinite, values)):
+def _blend(content: Mapping[str, Any]) -> Blend:
+    limits = {key: content.get(key) for key in ("low", "high")}
+    needed = {key: content[key] for key in ("score", "match", "intercept")}
+    given = {key: value for key, value in limits.items() if value is not None}
+    values = {key: float(value) for key, value in (needed | given).items()}
+    if not all(map(math.isfinite, values.values())):
         raise ValueError(values)
-    return Blend(*values)
+    return Blend(**values)

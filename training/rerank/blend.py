@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 SHARES = np.concatenate([[0.0], np.geomspace(0.02, 3, 22)])
 """What a log-odds of the reranker counts beside one of the dual encoder: those that are tried."""
+LOWS, HIGHS = (None, 0.0, 2.0), (None, 4.0)
+"""Limits of the reranker's log-odds that are tried, see `Blend`."""
+TOLERANCE = 0.2
+"""Percentage points of recall, less than chance makes, that are given up for a cautious blend."""
 CANDIDATES = 50
 MOST = 2000
 """Queries of a direction that are measured."""
@@ -58,26 +62,41 @@ def fit(network: Reranker, measured: Captioned, encoder: Encoder, device: torch.
         )
         scale = encoder.calibration(*pair.split("-"))
         dual = scale.slope * found.cosines.astype(np.float64) + scale.intercept
-        blends[pair] = best_blend(dual, found.log_odds.astype(np.float64), found.right)
-        share = blends[pair].match / blends[pair].score / scale.slope
-        plain, blended = found.recalls(0.0), found.recalls(share)
+        match, right = found.log_odds.astype(np.float64), found.right
+        blends[pair] = best_blend(dual, match, right)
+        plain, blended = recalls(dual, right), recalls(blends[pair].log_odds(dual, match), right)
         for cut in CUTS:
             figures[f"{name}@{cut}"], figures[f"{name}_without@{cut}"] = blended[cut], plain[cut]
     return Fitted(blends, figures)
 
 
 def best_blend(dual: Float64, match: Float64, right: NDArray[np.bool_]) -> Blend:
-    """The best share of the reranker, then slope and intercept of the blended log-odds.
+    """The best share and limits of the reranker, then slope and intercept of the blended log-odds.
 
-    Log-odds of candidates (q, n), the dual encoder's and the reranker's, and which are right.
+    Log-odds of candidates (q, n), the dual encoder's and the reranker's, and which are right. What
+    is best here is so for queries like these; of blends that are as good but for `TOLERANCE`, the
+    one is taken that would harm others least: with the highest floor, then the lowest ceiling, then
+    the least share (after the one-standard-error rule, Hastie et al. 2009, section 7.10).
     """
+    tried = [
+        Blend(1.0, float(share), 0.0, low, high)
+        for low in LOWS
+        for high in HIGHS
+        for share in SHARES
+    ]
+    worth = [np.mean([*recalls(each.log_odds(dual, match), right).values()]) for each in tried]
+    enough = max(worth) - TOLERANCE
+    best = max(
+        (each for each, own in zip(tried, worth, strict=True) if own >= enough), key=_caution
+    )
+    slope, intercept = logistic(best.log_odds(dual, match), right, dual)
+    share = round(slope * best.match, 4)
+    return Blend(round(slope, 4), share, round(intercept, 4), best.low, best.high)
 
-    def worth(share: float) -> float:
-        return float(np.mean(list(recalls(dual + share * match, right).values())))
 
-    share = max(SHARES, key=worth)
-    slope, intercept = logistic(dual + share * match, right, dual)
-    return Blend(round(slope, 4), round(slope * float(share), 4), round(intercept, 4))
+def _caution(blend: Blend) -> tuple[float, float, float]:
+    low = -np.inf if blend.low is None else blend.low
+    return low, -np.inf if blend.high is None else -blend.high, -blend.match
 
 
 def logistic(blended: Float64, right: NDArray[np.bool_], dual: Float64) -> tuple[float, float]:
