@@ -472,8 +472,6 @@ def test_a_blend_limits_what_the_reranker_says() -> None:
     )
     assert made.log_odds(3.0, match)[0] == pytest.approx(0.5 * 3 + 2 * 1 + 0.25)
     assert Blend(1.0, 2.0, 0.0).limited(match) == pytest.approx(match)
-    # A word's part is what the score loses without it.
-    assert made.part(3.0, 2.5) == pytest.approx(made.log_odds(1, 3.0) - made.log_odds(1, 0.5))
 
 
 def test_of_blends_that_are_as_good_the_most_cautious_is_taken() -> None:

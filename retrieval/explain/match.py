@@ -155,8 +155,7 @@ def _by_reranker(
         log_odds=float(blend.log_odds(plain, found.log_odds)),
         method=ATTENTION,
         contributions=[
-            blend.part(found.log_odds, float(found.contributions[list(word.tokens)].sum()))
-            for word in words
+            blend.match * float(found.contributions[list(word.tokens)].sum()) for word in words
         ],
         maps=np.array([found.attention[list(word.tokens)].mean(axis=0) for word in words]),
     )

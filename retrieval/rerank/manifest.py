@@ -48,10 +48,6 @@ class Blend:
             match = self.low + np.logaddexp(0, match - self.low)
         return match if self.high is None else np.minimum(match, self.high)
 
-    def part(self, match: float, part: float) -> float:
-        """What a part of the reranker's log-odds is of the blended ones: what they lose without."""
-        return self.match * float(self.limited(match) - self.limited(match - part))
-
 
 @dataclass(frozen=True, slots=True)
 class RerankerInfo:
