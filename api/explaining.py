@@ -106,8 +106,8 @@ class Explaining:
             SourceError, ImageError, EncoderError, MissingExtraError: as `xsearch.explain` does.
         """
         image = self._path_of(picture) if isinstance(picture, int) else picture
-        if reranker is None:
-            reranker = self._reranking.given
+        if reranker is None and self._reranking.given is not None:
+            reranker = self._reranking.load(self.encoder).reranker
         return explain(image, text, encoder=self.encoder, reranker=reranker)
 
     def _path_of(self: _Opened, id_: int) -> Path:

@@ -129,10 +129,8 @@ def _positive(value: int) -> int:
 
 
 def _blend(content: Mapping[str, Any]) -> Blend:
-    limits = {key: content.get(key) for key in ("low", "high")}
-    needed = {key: content[key] for key in ("score", "match", "intercept")}
-    given = {key: value for key, value in limits.items() if value is not None}
-    values = {key: float(value) for key, value in (needed | given).items()}
+    limits = [key for key in ("low", "high") if content.get(key) is not None]
+    values = {key: float(content[key]) for key in ("score", "match", "intercept", *limits)}
     if not all(map(math.isfinite, values.values())):
         raise ValueError(values)
     return Blend(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 SHARES = np.concatenate([[0.0], np.geomspace(0.02, 3, 22)])
 """What a log-odds of the reranker counts beside one of the dual encoder: those that are tried."""
-LOWS, HIGHS = (None, 0.0, 2.0), (None, 4.0)
-"""Limits of the reranker's log-odds that are tried, see `Blend`."""
+LOWS, HIGHS = (2.0, 0.0, None), (4.0, None)
+"""Limits of the reranker's log-odds that are tried, see `Blend`; the most cautious first."""
 TOLERANCE = 0.2
 """Percentage points of recall, less than chance makes, that are given up for a cautious blend."""
 CANDIDATES = 50
@@ -78,25 +79,17 @@ def best_blend(dual: Float64, match: Float64, right: NDArray[np.bool_]) -> Blend
     one is taken that would harm others least: with the highest floor, then the lowest ceiling, then
     the least share (after the one-standard-error rule, Hastie et al. 2009, section 7.10).
     """
+    # The most cautious first.
     tried = [
         Blend(1.0, float(share), 0.0, low, high)
-        for low in LOWS
-        for high in HIGHS
-        for share in SHARES
+        for low, high, share in itertools.product(LOWS, HIGHS, SHARES)
     ]
     worth = [np.mean([*recalls(each.log_odds(dual, match), right).values()]) for each in tried]
     enough = max(worth) - TOLERANCE
-    best = max(
-        (each for each, own in zip(tried, worth, strict=True) if own >= enough), key=_caution
-    )
+    best = next(each for each, own in zip(tried, worth, strict=True) if own >= enough)
     slope, intercept = logistic(best.log_odds(dual, match), right, dual)
     share = round(slope * best.match, 4)
     return Blend(round(slope, 4), share, round(intercept, 4), best.low, best.high)
-
-
-def _caution(blend: Blend) -> tuple[float, float, float]:
-    low = -np.inf if blend.low is None else blend.low
-    return low, -np.inf if blend.high is None else -blend.high, -blend.match
 
 
 def logistic(blended: Float64, right: NDArray[np.bool_], dual: Float64) -> tuple[float, float]:
